@@ -1,0 +1,45 @@
+# Each target sets itself up on a fresh machine: it needs Python 3.11 or 3.12, make and a package index, nothing else.
+#
+#   make demo     the whole chain on generated phantoms, some minutes on two CPU cores, ends in a report
+#   make test     all tests            make check    ruff, pyright, import contract
+#   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: setup demo test check format bench wheel clean
+
+setup: $(READY)
+
+# torch stands on the same command as the rest, so that the index's build is chosen once for all of it.
+$(READY): pyproject.toml requirements/pinned.txt
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 13); sys.exit(None if ok else "medpipe needs Python 3.11 or 3.12; name one by: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c requirements/pinned.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/medpipe run gynecologic_brachytherapy --overlay demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache

@@ -1,0 +1,160 @@
+"""The `medpipe` command: thin verbs over the engine. What is heavy is imported inside the verbs."""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+# No telemetry and no downloads, whatever is loaded later.
+for _switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_switch, "1")
+
+import typer  # noqa: E402  # after the switches
+
+BANNER = "medpipe: medical imaging workflows from one YAML file. For research use only, not a medical device."
+
+DONE, FAILED, WRONG_COMMAND, WRONG_DATA, REQUEUE = 0, 1, 2, 3, 75  # exit codes
+
+app = typer.Typer(
+    help=BANNER,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 the run failed, 2 the command or the YAML is wrong, 3 the data are wrong, "
+    "75 stopped on request, start it again.",
+)
+
+WorkflowArgument = Annotated[str, typer.Argument(help="A workflow's file, or the name of one that comes with medpipe.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values to set, such as organs.training.num_steps=500."),
+]
+Overlays = Annotated[
+    list[str] | None, typer.Option("--overlay", "-o", help="Overlay file or name (demo, gpu, ...); may be repeated.")
+]
+RunsFolder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
+RunName = Annotated[
+    str | None, typer.Option("--name", "-n", help="Name of the run; default: the overlays' names, or 'default'.")
+]
+
+
+@app.command()
+def run(
+    workflow: WorkflowArgument,
+    overrides: Overrides = None,
+    overlay: Overlays = None,
+    name: RunName = None,
+    runs: RunsFolder = Path("runs"),
+    until: Annotated[str | None, typer.Option(help="Run up to this stage and what it needs.")] = None,
+    only: Annotated[str | None, typer.Option(help="Run this stage alone; what it takes from must be finished.")] = None,
+    force: Annotated[list[str] | None, typer.Option(help="Repeat this stage and those that depend on it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+) -> None:
+    """Run a workflow; finished stages are skipped, a stopped one goes on where it was."""
+    from medpipe.engine.running import run_command
+
+    raise typer.Exit(
+        run_command(
+            workflow, overlay or [], overrides or [], runs=runs, name=name, until=until, only=only,
+            force=tuple(force or ()), dry_run=dry_run, command=sys.argv[1:],
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def show(workflow: WorkflowArgument, overrides: Overrides = None, overlay: Overlays = None) -> None:
+    """Print the resolved workflow, with where each value came from."""
+    from medpipe.engine.workflow import load_workflow
+
+    print(load_workflow(workflow, overlay or [], overrides or []).text(), end="")
+
+
+@app.command()
+def check(
+    workflow: WorkflowArgument,
+    overrides: Overrides = None,
+    overlay: Overlays = None,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Read every file of every case whole.")] = True,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+) -> None:
+    """Validate a workflow and all its data, without training."""
+    from medpipe.engine.checking import check_command
+
+    raise typer.Exit(check_command(workflow, overlay or [], overrides or [], data=data, jobs=jobs))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of workflows, for editors."""
+    import json
+
+    from medpipe.config.schema import schema_of
+    from medpipe.engine.workflow import workflow_model
+    from medpipe.stages.table import STAGES
+
+    print(json.dumps(schema_of(workflow_model(), kinds=tuple(STAGES)), indent=2))
+
+
+@app.command(name="list")
+def list_shared() -> None:
+    """List the workflows, overlays and manifests that come with medpipe, and the kinds of stage."""
+    from medpipe.engine.listing import print_listing
+
+    print_listing()
+
+
+class PhantomKind(StrEnum):
+    pelvis = "pelvis"
+
+
+class PhantomForm(StrEnum):
+    masks = "masks"
+    label_map = "label-map"
+    dicom = "dicom"
+
+
+@app.command()
+def phantom(
+    kind: Annotated[PhantomKind, typer.Argument(help="What to generate.")],
+    output: Annotated[Path, typer.Option("--output", "-O", help="Folder to write to.")],
+    cases: Annotated[int, typer.Option(min=1, help="Number of cases.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first case.")] = 0,
+    form: Annotated[
+        PhantomForm, typer.Option(help="One NIfTI a structure, one label map, or DICOM CT + RTSTRUCT.")
+    ] = PhantomForm.masks,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the phantom, such as applicator=false.")
+    ] = None,
+) -> None:
+    """Generate seeded phantoms: CT volumes with structures whose truth is known."""
+    from medpipe.engine.phantoms import phantom_command
+
+    raise typer.Exit(phantom_command(kind.value, output, cases, seed, form.value, option or []))
+
+
+def main() -> None:
+    """Run the command line; every expected fault becomes its message and its exit code."""
+    from medpipe.config.errors import ConfigError
+    from medpipe.geometry.faults import DataFault, DataFaults
+
+    try:
+        app()
+    except ConfigError as error:
+        fail(str(error), WRONG_COMMAND)
+    except (DataFault, DataFaults) as error:
+        fail(str(error), WRONG_DATA)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def fail(message: str, code: int) -> None:
+    """Print an error to standard error and leave with the code."""
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Run a workflow: the stages in the order of what they need, finished ones skipped, a stopped one gone on with."""
+
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medpipe.engine.fingerprint import fingerprint
+from medpipe.engine.identity import case_identities
+from medpipe.engine.ledger import StageLedger
+from medpipe.engine.output import RunOutput, duration, logged_to
+from medpipe.engine.record import now, peak_memory_mib
+from medpipe.engine.run_directory import RunDirectory
+from medpipe.engine.signals import StopFlag
+from medpipe.engine.workflow import LoadedWorkflow
+from medpipe.stages.stage import StageRun, StopRequested
+
+log = logging.getLogger("medpipe.engine")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages to run: all, those that `until` needs, or `only` one whose inputs are there; `force` repeats."""
+
+    until: str | None = None
+    only: str | None = None
+    force: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One stage as the run sees it before it starts."""
+
+    name: str
+    fingerprint: str
+    state: str
+    selected: bool
+
+
+def plan_run(workflow: LoadedWorkflow, directory: RunDirectory, selection: Selection) -> list[Plan]:
+    """Every stage with its fingerprint, its state in the directory, and whether it is to be run."""
+    order = workflow.order()
+    wanted = set(order) if selection.until is None else workflow.needed_by(selection.until) | {selection.until}
+    if selection.only is not None:
+        wanted = {selection.only}
+    identities = case_identities(workflow)
+    plans: dict[str, Plan] = {}
+    for name in order:
+        stage = workflow.values.stages[name]
+        inputs = {ref.from_: plans[ref.from_].fingerprint for ref in stage.references()}
+        print_of_stage = fingerprint(
+            stage,
+            seed=workflow.values.seed,
+            case_identities=[identities[cases] for cases in stage.cases_read()],
+            inputs=inputs,
+        )
+        state = directory.ledger(name).state(print_of_stage)
+        forced = name in selection.force or any(
+            name_of_input in selection.force for name_of_input in workflow.needed_by(name)
+        )
+        plans[name] = Plan(name, print_of_stage, "forced" if forced and name in wanted else state, name in wanted)
+    return list(plans.values())
+
+
+def run_workflow(
+    workflow: LoadedWorkflow,
+    directory: RunDirectory,
+    selection: Selection,
+    output: RunOutput,
+    stop: StopFlag,
+    command: Sequence[str],
+) -> bool:
+    """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop."""
+    with directory.locked():
+        plans = plan_run(workflow, directory, selection)
+        check_inputs_are_there(plans, workflow, selection)
+        todo = [plan for plan in plans if plan.selected and plan.state != "done"]
+        if not todo:
+            output.console.print(f"nothing to do: {len([p for p in plans if p.selected])} stages are finished")
+            return True
+        record = directory.open_session(
+            workflow=workflow.values.workflow, seed=workflow.values.seed, command=list(command)
+        )
+        directory.write_workflow(workflow.text())
+        outcome = "failed"
+        for plan in todo:
+            if plan.state == "forced":
+                directory.ledger(plan.name).discard(plan.fingerprint)
+        try:
+            for plan in plans:
+                if plan.selected:
+                    run_stage(plan, workflow, directory, output, stop, record)
+            outcome = "done"
+        except StopRequested:
+            outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
+            raise
+        finally:
+            directory.close_session(record, outcome)
+    return True
+
+
+def check_inputs_are_there(plans: Sequence[Plan], workflow: LoadedWorkflow, selection: Selection) -> None:
+    """With --only: refuse where a stage that the chosen one takes from is not finished."""
+    state = {plan.name: plan.state for plan in plans}
+    if selection.only is None:
+        return
+    missing = [ref.from_ for ref in workflow.values.stages[selection.only].references() if state[ref.from_] != "done"]
+    if missing:
+        raise ValueError(
+            f"--only {selection.only}: it takes from {', '.join(missing)}, not finished with these values; "
+            f"run with --until {selection.only} instead"
+        )
+
+
+def run_stage(
+    plan: Plan,
+    workflow: LoadedWorkflow,
+    directory: RunDirectory,
+    output: RunOutput,
+    stop: StopFlag,
+    record: dict[str, Any],
+) -> None:
+    """Run one stage, or say that it is finished."""
+    ledger, stage = directory.ledger(plan.name), workflow.values.stages[plan.name]
+    if plan.state == "done":
+        output.console.print(f"[bold]{plan.name}[/bold] is finished, skipped", highlight=False)
+        return
+    if stop.is_set():
+        raise StopRequested(plan.name)
+    state = ledger.begin(plan.fingerprint, {"started": now()})
+    how = {"begun": ", goes on where it stopped", "done": " is finished with these values from before, taken back"}
+    output.console.print(f"[bold]{plan.name}[/bold] ({stage.stage}){how.get(state, '')}", highlight=False)
+    if state == "done":
+        return
+    run = StageRun(
+        name=plan.name,
+        folder=ledger.folder,
+        seed=workflow.values.seed,
+        data=workflow.values.data,
+        inputs={ref.from_: directory.ledger(ref.from_).folder for ref in stage.references()},
+        output=output,
+        should_stop=stop.is_set,
+        base=workflow.base,
+        context=report_context(workflow, directory, record),
+    )
+    began = time.monotonic()
+    with logged_to(ledger.folder / "log.jsonl", output.console):
+        try:
+            stage.run(run)
+        except StopRequested as stopped:
+            log.info("stopped on request")
+            raise StopRequested(plan.name) from stopped
+        except Exception:
+            log.exception("the stage failed")
+            (ledger.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            raise
+    finish(ledger, plan, stage.stage, time.monotonic() - began, record, output)
+
+
+def report_context(workflow: LoadedWorkflow, directory: RunDirectory, record: dict[str, Any]) -> dict[str, Any]:
+    """What a report tells of the run beside the files of its stages."""
+    done = {name: directory.ledger(name).done() for name in workflow.order()}
+    return {
+        "title": workflow.values.title or workflow.values.workflow,
+        "record": record,
+        "workflow_text": workflow.text(),
+        "directory": directory.folder,
+        "stages": {
+            name: {key: facts[key] for key in ("seconds", "peak_memory_mib", "finished")}
+            | {"starts": len(facts["starts"])}
+            for name, facts in done.items()
+            if facts
+        },
+        "notes": ["The cases are generated phantoms: the scores say nothing about patients."]
+        if workflow.values.data.source == "phantom"
+        else [],
+    }
+
+
+def finish(
+    ledger: StageLedger, plan: Plan, kind: str, seconds: float, record: dict[str, Any], output: RunOutput
+) -> None:
+    """Write the stage's entry in the ledger and in the record."""
+    (ledger.folder / "error.txt").unlink(missing_ok=True)
+    facts = {"stage": kind, "seconds": round(seconds, 1), "finished": now(), "peak_memory_mib": peak_memory_mib()}
+    ledger.finish(plan.fingerprint, facts)
+    record["sessions"][-1]["stages"][plan.name] = {"seconds": facts["seconds"]}
+    output.console.print(f"  done in {duration(seconds)}", highlight=False, style="dim")

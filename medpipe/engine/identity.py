@@ -1,0 +1,22 @@
+"""What a stage's cases are, for fingerprints: their ids, patients and the content of their files, wherever these lie."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from medpipe.datasets.cases import Case, CasesConfig, DataConfig, list_cases
+from medpipe.datasets.content import content_key
+from medpipe.engine.workflow import LoadedWorkflow
+
+
+def case_identities(workflow: LoadedWorkflow) -> dict[CasesConfig, str]:
+    """Selection of cases -> the identity of what it selects."""
+    values = workflow.values
+    selections = dict.fromkeys(cases for stage in values.stages.values() for cases in stage.cases_read())
+    return {cases: identity_of(list_cases(cases, values.data, workflow.base), values.data) for cases in selections}
+
+
+def identity_of(cases: Sequence[Case], data: DataConfig) -> str:
+    """SHA-256 over id, patient and content of the cases, in their order."""
+    facts = [[case.case_id, case.patient_id, content_key(case, data.cache)] for case in cases]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

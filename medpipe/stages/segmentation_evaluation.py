@@ -1,0 +1,105 @@
+"""Score predictions against the reference structures, on the reference's grid.
+
+takes   the predictions of a stage of kind segmentation_prediction
+leaves  scores.csv (one row per model, case and structure), summary.json
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, final
+
+from pydantic import Field
+
+from medpipe.config.base import StageRef, execution
+from medpipe.datasets.cases import Case, CasesConfig
+from medpipe.stages.predictions import PredictedModel, prediction_of, read_predictions, reference_masks
+from medpipe.stages.stage import Stage, StageRun, cores
+
+SCORES_FILE = "scores.csv"
+
+
+@dataclass(frozen=True)
+class CaseTask:
+    """One case to score, for a worker: the predictions of every model on it."""
+
+    case: Case
+    models: tuple[PredictedModel, ...]
+    folder: Path
+    tolerance_mm: float
+
+
+@final
+class SegmentationEvaluation(Stage):
+    """Dice, IoU, HD95, ASSD, ASD and NSD; a missed or a false structure counts as such and is never dropped."""
+
+    version: ClassVar[int] = 1
+    takes: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("segmentation_prediction",)}
+
+    stage: Literal["segmentation_evaluation"]
+    predictions: StageRef
+    tolerance_mm: float = Field(2.0, gt=0, description="of the normalised surface distance")
+    jobs: int | None = execution(None, ge=1, description="worker processes; default: the cores, as far as memory lasts")
+
+    def run(self, run: StageRun) -> None:
+        import pandas as pd
+
+        from medpipe.datasets.cases import list_cases
+        from medpipe.datasets.workers import work_through
+        from medpipe.metrics.aggregation import summary
+        from medpipe.reporting.tables import score_table_text
+
+        folder = run.folder_of(self.predictions)
+        record = read_predictions(folder)
+        cases = list_cases(CasesConfig.model_validate_json(record.cases_json), run.data, run.base)
+        tasks = [CaseTask(case, record.models, folder, self.tolerance_mm) for case in cases]
+        with run.output.progress("scoring", len(tasks)) as progress:
+            scored = work_through(
+                score_case,
+                tasks,
+                names=[case.case_id for case in cases],
+                jobs=cores(self.jobs),
+                should_stop=run.should_stop,
+                on_result=lambda index, result: progress.advance(),
+            )
+        rows = [row for of_case in scored for row in of_case[0]]
+        not_annotated = sum((of_case[1] for of_case in scored), [])
+        if not rows:
+            raise ValueError(f"none of the {len(cases)} cases has an annotated structure to compare with")
+        order = {(model.title, model.share): rank for rank, model in enumerate(record.models)}
+        rows.sort(key=lambda row: order[row["model"], row["labelled_share"]])
+        scores = pd.DataFrame(rows)
+        temporary = run.path(f".{SCORES_FILE}.tmp")
+        scores.to_csv(temporary, index=False)
+        temporary.replace(run.path(SCORES_FILE))
+        table = summary(scores)
+        run.write_json("summary.json", {"scores": table.to_dict(orient="records"), "not_annotated": not_annotated})
+        run.output.table(score_table_text(scores))
+        if not_annotated:
+            run.output.warn(
+                f"{len(not_annotated)} structures are not annotated in their case and not scored: {', '.join(not_annotated[:8])}"
+            )
+
+
+def score_case(task: CaseTask) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of one case, and the structures of it that are not annotated and so not scored."""
+    from medpipe.datasets.reading import read_case
+    from medpipe.metrics.scoring import score_masks
+
+    read = read_case(task.case)
+    reference = reference_masks(read, task.case.structures)
+    rows, left_out = [], []
+    for model in task.models:
+        prediction = prediction_of(task.folder, model, task.case.case_id)
+        for structure in model.structures:
+            if structure not in reference:
+                left_out.append(f"{structure} of {task.case.case_id}")
+                continue
+            score = score_masks(
+                reference[structure],
+                prediction.masks[structure],
+                spacing_mm=read.volume.spacing_mm,
+                tolerance_mm=task.tolerance_mm,
+            )
+            key = {"model": model.title, "labelled_share": model.share, "case_id": task.case.case_id}
+            rows.append({**key, "patient_id": task.case.patient_id, "structure": structure, **asdict(score)})
+    return rows, list(dict.fromkeys(left_out))

@@ -1,0 +1,10 @@
+"""The kinds of stage: name in a workflow -> class. To add one: a file in this folder and a line here."""
+
+STAGES: dict[str, str] = {
+    "intensity_statistics": "medpipe.stages.intensity_statistics:IntensityStatistics",
+    "masked_pretraining": "medpipe.stages.masked_pretraining:MaskedPretraining",
+    "segmentation_training": "medpipe.stages.segmentation_training:SegmentationTraining",
+    "segmentation_prediction": "medpipe.stages.segmentation_prediction:SegmentationPrediction",
+    "segmentation_evaluation": "medpipe.stages.segmentation_evaluation:SegmentationEvaluation",
+    "report": "medpipe.stages.report:ReportStage",
+}

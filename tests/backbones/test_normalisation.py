@@ -1,0 +1,91 @@
+"""Instance normalisation over all voxels and over the visible ones."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from medpipe.backbones.masking import Visibility
+from medpipe.backbones.normalisation import InstanceNorm
+
+
+def random_norm(channels: int) -> InstanceNorm:
+    norm = InstanceNorm(channels).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    return norm
+
+
+def normalised_by_definition(x: Tensor, is_visible: Tensor, norm: InstanceNorm) -> Tensor:
+    out = torch.zeros_like(x)
+    for sample in range(x.shape[0]):
+        seen = is_visible[sample, 0]
+        for channel in range(x.shape[1]):
+            values = x[sample, channel][seen]
+            if len(values):
+                scaled = (values - values.mean()) / (values.var(correction=0) + norm.eps).sqrt()
+                out[sample, channel][seen] = scaled * norm.weight[channel] + norm.bias[channel]
+    return out
+
+
+@pytest.fixture
+def half_hidden() -> Visibility:
+    """Three samples with different numbers of visible blocks, the last with none."""
+    is_hidden = torch.rand(3, 2, 2, 2, generator=torch.Generator().manual_seed(1)) < 0.5
+    is_hidden[0, 0] = False
+    is_hidden[2] = True
+    return Visibility(is_hidden)
+
+
+def test_the_masked_form_is_the_definition_in_value_and_gradient(half_hidden: Visibility) -> None:
+    torch.manual_seed(0)
+    norm, visible = random_norm(4), half_hidden.at((4, 6, 4))
+    x = torch.randn(3, 4, 4, 6, 4, dtype=torch.float64, requires_grad=True)
+    direction = torch.randn_like(x)
+    actual, expected = norm(x, visible), normalised_by_definition(x, visible.is_visible, norm)
+    torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
+    inputs = (x, norm.weight, norm.bias)
+    torch.testing.assert_close(
+        torch.autograd.grad((actual * direction).sum(), inputs),
+        torch.autograd.grad((expected * direction).sum(), inputs),
+        atol=1e-12,
+        rtol=1e-12,
+    )
+
+
+def test_with_nothing_hidden_it_is_the_plain_form() -> None:
+    torch.manual_seed(0)
+    norm, x = random_norm(4), torch.randn(2, 4, 4, 4, 6, dtype=torch.float64)
+    visible = Visibility(torch.zeros(2, 2, 2, 3, dtype=torch.bool)).at((4, 4, 6))
+    torch.testing.assert_close(norm(x, visible), norm(x), atol=1e-12, rtol=0)
+    reference = torch.nn.functional.instance_norm(x, weight=norm.weight, bias=norm.bias)
+    torch.testing.assert_close(norm(x), reference, atol=1e-12, rtol=0)
+
+
+def test_a_sample_without_a_visible_voxel_gives_zeros_and_finite_gradients(half_hidden: Visibility) -> None:
+    norm = InstanceNorm(2)
+    x = torch.randn(3, 2, 4, 4, 4, requires_grad=True)
+    out = norm(x, half_hidden.at((4, 4, 4)))
+    out.square().sum().backward()
+    assert torch.count_nonzero(out[2]) == 0
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
+def test_half_precision_keeps_its_sums_in_single_precision() -> None:
+    # 4096 values around 1000: in float16 their sum would be infinite, in bfloat16 it would stop growing.
+    x = 1000 + torch.randn(1, 1, 16, 16, 16)
+    visible = Visibility(torch.zeros(1, 1, 1, 1, dtype=torch.bool)).at((16, 16, 16))
+    for dtype in (torch.float16, torch.bfloat16):
+        rounded = x.to(dtype)
+        out = InstanceNorm(1)(rounded, visible)
+        assert out.dtype == dtype
+        # One rounding of values up to 4 to an eighth bit (bfloat16).
+        torch.testing.assert_close(out.float(), InstanceNorm(1)(rounded.float()), atol=2**-7, rtol=2**-8)
+
+
+def test_memory_format_changes_nothing(half_hidden: Visibility) -> None:
+    norm, x = InstanceNorm(4), torch.randn(3, 4, 4, 4, 4)
+    visible, last = half_hidden.at((4, 4, 4)), x.to(memory_format=torch.channels_last_3d)
+    # Sums of 64 values in another order: a few roundings of float32.
+    torch.testing.assert_close(norm(last, visible), norm(x, visible), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(norm(last), norm(x), atol=1e-6, rtol=1e-5)
