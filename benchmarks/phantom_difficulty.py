@@ -133,11 +133,16 @@ def _window_rule(low: float, high: float) -> Rule:
 
 
 def _histogram_rule(is_chosen: np.ndarray) -> Rule:
-    return lambda image: is_chosen[np.clip(np.searchsorted(HISTOGRAM_EDGES_HU, image, "right") - 1, 0, len(is_chosen) - 1)]
+    return lambda image: is_chosen[
+        np.clip(np.searchsorted(HISTOGRAM_EDGES_HU, image, "right") - 1, 0, len(is_chosen) - 1)
+    ]
 
 
 def measure(
-    train: Sequence[Sample], test: Sequence[Sample], structures: Sequence[str], images: Sequence[str] = ("raw", "smoothed")
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    structures: Sequence[str],
+    images: Sequence[str] = ("raw", "smoothed"),
 ) -> dict[str, dict[str, object]]:
     """By structure: the winning rule, its Dice on training and on held-out phantoms, and every form's held-out Dice."""
     table: dict[str, dict[str, object]] = {}

@@ -23,25 +23,26 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, visible: LevelVisibility | None = None) -> Tensor:
-        if visible is not None:
-            return masked_instance_norm(x, visible, self.weight, self.bias, self.eps)
-        if x.device.type == "cpu":
-            # The same function; unlike instance_norm it keeps channels-last, where a training step of the tiny
-            # network took 0.42 s, not 0.58 s (two cores, 2 x 48 x 64 x 64). Under CUDA autocast it would run in fp32.
-            return functional.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
-        return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        if visible is None and x.is_cuda:
+            return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        return normalise(x, self.weight, self.bias, self.eps, visible)
 
 
-def masked_instance_norm(x: Tensor, visible: LevelVisibility, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Instance normalisation over the visible voxels of each sample; hidden voxels come out 0.
+def normalise(x: Tensor, weight: Tensor, bias: Tensor, eps: float, visible: LevelVisibility | None = None) -> Tensor:
+    """Instance normalisation of x (B, C, D, H, W), with `visible` over each sample's visible voxels; others come out 0.
 
-    x (B, C, D, H, W), finite. Sums run in float32 at least. A sample without a visible voxel comes out 0.
+    Hidden voxels must be finite; a sample without a visible voxel comes out 0. Sums run in float32 at least, over the
+    values less their mean. On a CPU and channels-last (2 x 8 x 48 x 64 x 64) this takes 0.6 of the time of torch's
+    group_norm, which there is wrong by 0.025 where the mean is 20 SD, and 0.85 of instance_norm's.
     """
     values = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    mask = visible.is_visible.to(values.dtype)
-    count = visible.count.clamp(min=1).to(values.dtype)
-    mean = (values * mask).sum(dim=(2, 3, 4), keepdim=True) / count
-    centred = (values - mean).mul_(mask)
+    weight, bias = (parameter.view(1, -1, 1, 1, 1).to(values.dtype) for parameter in (weight, bias))
+    if visible is None:
+        count = values[0, 0].numel()
+        centred = values - values.sum(dim=(2, 3, 4), keepdim=True) / count
+    else:
+        mask, count = visible.is_visible.to(values.dtype), visible.count.clamp(min=1).to(values.dtype)
+        centred = (values - (values * mask).sum(dim=(2, 3, 4), keepdim=True) / count).mul_(mask)
+        bias = bias * mask
     variance = centred.square().sum(dim=(2, 3, 4), keepdim=True) / count
-    scale = weight.view(1, -1, 1, 1, 1).to(values.dtype) * torch.rsqrt(variance + eps)
-    return torch.addcmul(bias.view(1, -1, 1, 1, 1).to(values.dtype) * mask, centred, scale).to(x.dtype)
+    return torch.addcmul(bias, centred, weight * torch.rsqrt(variance + eps)).to(x.dtype)

@@ -53,7 +53,8 @@ class StunetOptions(BackboneOptions):
     tiny_width: int = Field(default=8, ge=4, le=8)
     # Step (D, H, W) from each level to the next coarser one, finest first. Leave all at 2 on isotropic grids. On
     # slices thicker than twice the pixel, start with (1, 2, 2) until the voxels are about cubes: the product along
-    # an axis is what patch sizes must divide by, and a mask of hidden blocks has blocks of the first four steps.
+    # an axis is what patch sizes must divide by (a last step of (1, 2, 2) lets a side of 48 through), and hidden blocks
+    # of masked pretraining are as large as the first four steps multiply to.
     strides: tuple[LevelStride, LevelStride, LevelStride, LevelStride, LevelStride] = (
         HALVED,
         HALVED,

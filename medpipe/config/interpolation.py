@@ -97,8 +97,7 @@ class _Interpolator:
     def _value(self, reference: Reference, origin: Origin) -> Node:
         if reference.variable is None:
             target = self._target(reference)
-            note = f"{reference.text}, from {target.origin}"
-            return self._copy(target, origin.with_note(note), depth=0)
+            return self._copy(target, reference, origin, depth=0)
         text = self._variable(reference)
         try:
             return ScalarNode(_word(text), origin.with_note(reference.text), text)
@@ -153,16 +152,18 @@ class _Interpolator:
             raise InterpolationFault(f"'{reference.text}': more references in a row than make sense")
         return self.resolve(true_path, node)
 
-    def _copy(self, node: Node, origin: Origin, depth: int) -> Node:
-        """The node as if written where the reference stands."""
+    def _copy(self, node: Node, reference: Reference, use: Origin, depth: int) -> Node:
+        """The node as if written where the reference is used."""
         self.num_copies += 1
         if self.num_copies > MAX_COPIES or depth > 2 * MAX_DEPTH:
             raise InterpolationFault(f"the references make more than {MAX_COPIES} values, or nest too deep")
+        origin = use.with_note(f"{reference.text}, from {node.origin}")
         if isinstance(node, MappingNode):
-            entries = {key: self._copy(child, origin, depth + 1) for key, child in node.entries.items()}
-            return MappingNode(entries, origin, dict.fromkeys(entries, origin))
+            entries = {key: self._copy(child, reference, use, depth + 1) for key, child in node.entries.items()}
+            keys = {key: use.with_note(f"{reference.text}, from {node.key_origin(key)}") for key in entries}
+            return MappingNode(entries, origin, keys)
         if isinstance(node, ListNode):
-            return ListNode(tuple(self._copy(child, origin, depth + 1) for child in node.items), origin)
+            return ListNode(tuple(self._copy(child, reference, use, depth + 1) for child in node.items), origin)
         assert isinstance(node, ScalarNode), "a target is resolved before it is copied"
         return replace(node, origin=origin)
 

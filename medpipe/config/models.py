@@ -1,6 +1,6 @@
 """Which config classes a place of the tree may hold: to name the keys that are known there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -76,8 +76,8 @@ def _item_annotation(annotation: Any, part: str | int) -> Iterator[Any]:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if not isinstance(origin, type) or not arguments:
         return
-    if isinstance(part, str):
-        yield arguments[-1]
+    if issubclass(origin, Mapping) or isinstance(part, str):
+        yield from arguments[-1:] if issubclass(origin, Mapping) else ()
     elif origin is tuple and Ellipsis not in arguments:
         yield arguments[min(part, len(arguments) - 1)]
     else:

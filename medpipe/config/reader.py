@@ -93,6 +93,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, locate: Locate, text: str) -> P
     assert mark is not None, "PyYAML raised an error without a position"
     if text[mark.index : mark.index + 1] == "\t":
         message = "a tab: indent with spaces"
+    elif text[max(mark.index - 1, 0) : mark.index + 1] == "${":
+        message = 'a reference inside [ ] or { } must be quoted: "${...}"'
     elif "another document" in (error.problem or ""):
         message = "a second document ('---'): one file holds one document"
     elif error.problem == "mapping values are not allowed here":

@@ -16,7 +16,7 @@ from medpipe.datasets.phantom.pelvis import PelvisConfig
 class PhantomSource(Config):
     """How the phantoms of `data: {source: phantom}` depart from what each manifest says of its stand-in."""
 
-    num_cases: int | None = Field(None, ge=1)  # of every data set
+    num_cases: int | None = Field(default=None, ge=1)  # of every data set
     options: dict[str, Any] = Field(
         default_factory=dict
     )  # over the manifest's options, for instance {spacing_mm: [4, 4, 4]}
@@ -34,7 +34,7 @@ class DataConfig(Config):
     source: Literal["files", "phantom"] = "files"
     root: Path | None = execution(None)  # the folder below which each manifest's own folder lies
     cache: Path = execution(Path(".cache/medpipe"))  # phantoms, prepared volumes, content hashes: all can be deleted
-    phantom: PhantomSource = PhantomSource()
+    phantom: PhantomSource = Field(default_factory=PhantomSource)
 
 
 class CasesConfig(Config):
@@ -42,7 +42,7 @@ class CasesConfig(Config):
 
     manifest: str  # by name (data/manifests) or a path
     part: Literal["all", "train", "test"] = "all"
-    max_cases: int | None = Field(None, ge=1)  # the first by case id, for trying things out
+    max_cases: int | None = Field(default=None, ge=1)  # the first by case id, for trying things out
     resample_labels: bool = False  # labels on another grid than their image: resample them instead of refusing the case
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from medpipe.datasets.cases import Case
 
@@ -32,7 +33,7 @@ def _header(case: Case) -> tuple[tuple[int, ...], tuple[float, ...]]:
     import nibabel as nib
 
     try:
-        header = nib.load(case.image).header  # type: ignore[attr-defined]  # reads the header, not the voxels
+        header: Any = nib.load(case.image).header  # reads the header, not the voxels
         return header.get_data_shape()[:3], header.get_zooms()[:3]
     except Exception:  # whatever is wrong is found, and said, when the file is read whole
         return (0,), (1.0,)

@@ -107,5 +107,5 @@ def _foreground(
         return None
     indices = [index for index, name in enumerate(known) if not wanted or name in wanted]
     if isinstance(labels, MaskStack):
-        return labels.array[indices].any(axis=0)
+        return np.logical_or.reduce(labels.array[indices], axis=0)
     return np.isin(labels.array, [index + 1 for index in indices])

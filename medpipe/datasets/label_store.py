@@ -20,15 +20,16 @@ Output = Literal["softmax", "sigmoid"]
 def to_grid(
     labels: LabelMap | MaskStack, grid: Grid, structures: Sequence[str], notes: list[str]
 ) -> LabelMap | MaskStack:
-    """Canonical labels on the prepared grid; `notes` receives what resampling lost."""
+    """Labels, turned to canonical axes, on the prepared grid; `notes` receives what resampling lost."""
+    from medpipe.geometry.orientation import to_canonical
     from medpipe.geometry.resampling import resample_label_map, resample_masks
 
     if isinstance(labels, MaskStack):
-        return resample_masks(labels, grid, notes=notes)
+        return resample_masks(to_canonical(labels), grid, notes=notes)
     # A label of its own while resampling: an ignored region competes for voxels as a structure does.
     stand_in = len(structures) + 1
     shifted = LabelMap(np.where(labels.array == IGNORED, stand_in, labels.array).astype(np.int16), labels.affine)
-    array = resample_label_map(shifted, grid).array.astype(np.int16)
+    array = resample_label_map(to_canonical(shifted), grid).array.astype(np.int16)
     before = np.bincount(shifted.array.ravel(), minlength=stand_in + 1)
     after = np.bincount(array.ravel(), minlength=stand_in + 1)
     for number, name in enumerate(structures, start=1):

@@ -65,7 +65,7 @@ class TestPart(Config):
     patients: tuple[str, ...] | None = None
     file: str | None = None  # one patient a line, below data/splits
     split_column: str | None = None  # of meta.csv or the table of cases; its value "test" marks the case's patient
-    share: float | None = Field(None, gt=0, lt=1)
+    share: float | None = Field(default=None, gt=0, lt=1)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -81,10 +81,10 @@ class PhantomStandIn(Config):
 
     kind: Literal["pelvis"] = "pelvis"
     form: Literal["nifti_masks", "nifti_label_map", "dicom"] = "nifti_masks"
-    num_cases: int = Field(8, ge=1)
+    num_cases: int = Field(default=8, ge=1)
     first_seed: int = Field(ge=0)  # data sets must not share phantoms: keep 10 000 between them
-    test_share: float = Field(0.25, ge=0, lt=1)
-    options: PelvisConfig = PelvisConfig()
+    test_share: float = Field(default=0.25, ge=0, lt=1)
+    options: PelvisConfig = Field(default_factory=lambda: PelvisConfig.model_validate({}))
 
 
 class Manifest(Config):

@@ -38,7 +38,7 @@ class PatchConfig(Config):
     """Size of the patches and how they are placed."""
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt]  # voxels, (D, H, W)
-    foreground_fraction: float = Field(0.33, ge=0, le=1)  # share of a batch centred on a labelled voxel
+    foreground_fraction: float = Field(default=0.33, ge=0, le=1)  # share of a batch centred on a labelled voxel
 
 
 class PatchDataset(_Base):

@@ -1,11 +1,9 @@
 """Phantoms in the place of a data set: generated on first use, kept in the cache, listed like any other cases."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from medpipe.datasets.cases import DataConfig
-from medpipe.datasets.manifest import Layout, Manifest, PatientsConfig, PhantomStandIn
+from medpipe.datasets.manifest import Layout, Manifest, PatientsConfig
 
 LAYOUT_OF_FORM: dict[str, Layout] = {
     "nifti_masks": "totalsegmentator",

@@ -176,12 +176,9 @@ def _build(case: Case, preprocessing: Preprocessing, key: str, folder: Path) -> 
 def _store_labels(
     labels: LabelMap | MaskStack | None, grid: Grid, structures: Sequence[str], folder: Path, notes: list[str]
 ) -> tuple[LabelKind, NDArray[Any]]:
-    from medpipe.geometry.orientation import to_canonical
-
     if labels is None:
         return "none", np.zeros((0, 0, 0), dtype=np.int16)
-    canonical = to_canonical(labels) if isinstance(labels, MaskStack) else to_canonical(labels)
-    kind, stored = stored_array(to_grid(canonical, grid, structures, notes))
+    kind, stored = stored_array(to_grid(labels, grid, structures, notes))
     np.save(folder / LABELS, stored)
     return kind, stored
 

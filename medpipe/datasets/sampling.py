@@ -90,6 +90,6 @@ def _enlarged(
 def _linear(box: NDArray[np.float32], coordinates: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     from scipy.ndimage import map_coordinates
 
-    result = np.empty(coordinates[0].shape, dtype=np.float32)
+    result: NDArray[np.float32] = np.empty(coordinates[0].shape, dtype=np.float32)
     map_coordinates(box, coordinates, output=result, order=1, mode="nearest", prefilter=False)
     return result

@@ -55,8 +55,8 @@ def check_roi_linked(roi: Roi, series: Series, *, notes: list[str] | None = None
     unknown = [contour.image_uid for contour in roi.contours if contour.image_uid and contour.image_uid not in place]
     if unknown and notes is not None:
         notes.append(
-            f"{roi.path.name}: region {roi.name!r}: {len(unknown)} of {len(roi.contours)} contours refer to images that "
-            f"the series does not hold (such as {unknown[0]}): placed by their position"
+            f"{roi.path.name}: region {roi.name!r}: {len(unknown)} of {len(roi.contours)} contours refer to images "
+            f"that the series does not hold (such as {unknown[0]}): placed by their position"
         )
     for contour in named:
         d = float(series.volume.grid.world_to_index(contour.points_mm)[:, 0].mean())

@@ -18,8 +18,9 @@ from medpipe.geometry.volume import Grid
 # Slices. Half a slice off is between two of them and could be either; a quarter leaves no doubt.
 _OFF_PLANE = 0.25
 _WORTH_A_NOTE = 0.02
-# Voxels that an outline may reach beyond the image's outer edge: contours along the border are drawn that loosely.
-_BEYOND = 0.5
+# Voxels (d, h, w) that an outline may reach beyond the image's outer edge: contours along the border are drawn that
+# loosely. There is no slice beyond the last one.
+_BEYOND = np.array([0.0, 0.5, 0.5])
 
 
 def roi_mask(
@@ -100,11 +101,10 @@ def _inside(
     num_beyond, farthest_mm, kept = 0, 0.0, []
     for i, index in enumerate(indices):
         extent = np.array([[planes[i], *index[:, 1:].min(axis=0)], [planes[i], *index[:, 1:].max(axis=0)]])
-        beyond = np.maximum(-0.5 - _BEYOND - extent[0], extent[1] - (size - 0.5 + _BEYOND))
-        if beyond.max() > 0:
+        beyond = np.maximum(-0.5 - extent[0], extent[1] - (size - 0.5))
+        if np.any(beyond > _BEYOND):
             num_beyond += 1
-            # From the image's edge, not from the tolerance beyond it.
-            farthest_mm = max(farthest_mm, float(((beyond + _BEYOND) * np.asarray(grid.spacing_mm)).max()))
+            farthest_mm = max(farthest_mm, float((beyond * np.asarray(grid.spacing_mm)).max()))
         if 0 <= planes[i] < size[0]:
             kept.append(i)
     if num_beyond:

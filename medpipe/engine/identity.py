@@ -1,4 +1,4 @@
-"""What a stage's cases are, for fingerprints: their ids, patients and the content of their files, wherever these lie."""
+"""What a stage's cases are, for fingerprints: ids, patients and the content of their files, wherever these lie."""
 
 import hashlib
 import json
@@ -18,5 +18,7 @@ def case_identities(workflow: LoadedWorkflow) -> dict[CasesConfig, str]:
 
 def identity_of(cases: Sequence[Case], data: DataConfig) -> str:
     """SHA-256 over id, patient and content of the cases, in their order."""
-    facts = [[case.case_id, case.patient_id, content_key(case, data.cache)] for case in cases]
+    # A cache that is not there yet is not made for hashes: data that are refused leave nothing behind.
+    cache = data.cache if data.cache.is_dir() else None
+    facts = [[case.case_id, case.patient_id, content_key(case, cache)] for case in cases]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

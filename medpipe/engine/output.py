@@ -103,6 +103,7 @@ class Spoken(logging.Handler):
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
+        self.addFilter(lambda record: record.levelno < logging.ERROR)  # errors are told at the end of the run
         self.console, self.said = console, set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:

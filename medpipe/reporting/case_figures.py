@@ -9,7 +9,7 @@ from medpipe.reporting.planes import PLANES, Box, outline, panel_grid, show_slic
 
 SOFT_TISSUE_HU = (-160.0, 240.0)  # window 400, level 40
 MARGIN_MM = 25.0  # of the picture around what is outlined
-CASE_INCHES = (10.4, 4.8)  # at most, width and height of the three planes
+CASE_INCHES = (10.72, 4.8)  # at most, width and height of the three planes
 RECONSTRUCTION_INCHES = 2.7  # longest side of one panel
 
 
@@ -30,7 +30,9 @@ def contour_figure(view: CaseView) -> Picture:
                 colour = colour_of(s, STRUCTURE_COLOURS)
                 for masks, dashed in ((view.reference, False), (view.prediction, True)):
                     if structure in masks:
-                        outline(panel, plane, masks[structure][box], index, view.spacing_mm, colour=colour, dashed=dashed)
+                        outline(
+                            panel, plane, masks[structure][box], index, view.spacing_mm, colour=colour, dashed=dashed
+                        )
         what = "axial, coronal and sagittal planes with contours of reference (solid) and prediction (dashed)"
         return picture(figure, f"CT of case {view.case_id} in {what}: {', '.join(view.structures)}.")
 

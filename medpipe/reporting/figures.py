@@ -33,7 +33,7 @@ def strip_plot(scores: "pd.DataFrame", *, metrics: Sequence[str] = ("dice", "hd9
     models = list(dict.fromkeys(patients["model"]))
     height = 0.9 + len(structures) * (0.16 + max(0.21 * len(models), 0.3))
     with drawing_style():
-        figure = Figure(figsize=(10.6, height), layout="constrained")
+        figure = Figure(figsize=(11.0, height), layout="constrained")
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for panel, metric in zip(panels, metrics, strict=True):
             _set_up_strip(panel, patients[metric].to_numpy(dtype=float), metric, structures)

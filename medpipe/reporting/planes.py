@@ -59,7 +59,10 @@ def panel_grid(
     for row in range(len(heights)):
         bottom = height - sum(heights[: row + 1]) - TITLE_INCHES * (row + 1) - GAP_INCHES * row
         lefts = [GAP_INCHES * (column + 1) + sum(widths[:column]) for column in range(len(widths))]
-        places = [(left / width, bottom / height, w / width, heights[row] / height) for left, w in zip(lefts, widths, strict=True)]
+        places = [
+            (left / width, bottom / height, w / width, heights[row] / height)
+            for left, w in zip(lefts, widths, strict=True)
+        ]
         panels.append([figure.add_axes(place, anchor="N") for place in places])
     return figure, panels
 
@@ -99,7 +102,7 @@ def _interpolated(cut: np.ndarray, size_mm: tuple[float, float]) -> np.ndarray:
         return cut
     pixel_mm = max(size_mm) / FEWEST_PIXELS
     factors = [max(1.0, mm / pixel_mm / count) for mm, count in zip(size_mm, cut.shape, strict=True)]
-    return zoom(cut, factors, order=1, mode="nearest", grid_mode=True)
+    return np.asarray(zoom(cut, factors, order=1, mode="nearest", grid_mode=True))
 
 
 def _direction_letters(panel: "Axes", plane: Plane, size_mm: tuple[float, float]) -> None:

@@ -3,10 +3,11 @@
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medpipe.metrics.definitions import definitions
 from medpipe.reporting.content import ReportContent
+from medpipe.reporting.formatting import in_words
 from medpipe.reporting.sections import (
     case_rows,
     cases_section,
@@ -14,11 +15,9 @@ from medpipe.reporting.sections import (
     headline,
     record_rows,
     scores_section,
+    tolerance_of,
     transfer_rows,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RESEARCH_USE = "Research use only. Not for diagnosis, planning or treatment."
 
@@ -41,6 +40,7 @@ def render_report(content: ReportContent) -> str:
 
     package = files("medpipe.reporting")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["words"] = in_words
     template = environment.from_string(package.joinpath("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         # The only text that is not escaped: style and script, files of this package.
@@ -69,14 +69,6 @@ def _parts(content: ReportContent) -> dict[str, Any]:
         "record": record_rows(content.record),
     }
     return {**parts, "left_out": _left_out(parts, content)}
-
-
-def tolerance_of(scores: "pd.DataFrame | None") -> float | None:
-    """The tolerance of the surface Dice where all rows share one; None where it is unknown or differs."""
-    if scores is None or "tolerance_mm" not in scores.columns:
-        return None
-    tolerances = scores["tolerance_mm"].dropna().unique()
-    return float(tolerances[0]) if len(tolerances) == 1 else None
 
 
 def _left_out(parts: dict[str, Any], content: ReportContent) -> list[str]:

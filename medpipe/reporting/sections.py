@@ -15,7 +15,7 @@ from medpipe.reporting.content import CaseView
 from medpipe.reporting.figures import learning_curve, share_plot, strip_plot
 from medpipe.reporting.formatting import PRINTED, in_words, percent
 from medpipe.reporting.pictures import Picture
-from medpipe.reporting.tables import Arm, best_arms, mean_dice_of, summary_rows
+from medpipe.reporting.tables import COUNTS, Arm, best_arms, judged_by, mean_dice_of, summary_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,19 @@ def headline(scores: "pd.DataFrame") -> list[tuple[str, str]]:
     return tiles
 
 
+def tolerance_of(scores: "pd.DataFrame | None") -> float | None:
+    """The tolerance of the surface Dice where all rows share one; None where it is unknown or differs."""
+    if scores is None or "tolerance_mm" not in scores.columns:
+        return None
+    tolerances = scores["tolerance_mm"].dropna().unique()
+    return float(tolerances[0]) if len(tolerances) == 1 else None
+
+
+def _heading(metric: str, tolerance_mm: float | None) -> str:
+    at = f" at {tolerance_mm:g} mm" if metric == "nsd" and tolerance_mm is not None else ""
+    return METRICS[metric].heading + at
+
+
 def scores_section(scores: "pd.DataFrame") -> Shown:
     """Tables at the largest labelled share, the same for the smaller ones apart, and the figures."""
     table = complete_scores(scores)
@@ -64,19 +77,20 @@ def score_tables(scores: "pd.DataFrame") -> list[Shown]:
     """One table of all metrics for a single model; for several, one a metric with the models side by side."""
     rows = summary_rows(scores)
     metrics = [metric for metric in SHOWN_METRICS if metric in metric_columns(scores)]
+    headings = {metric: _heading(metric, tolerance_of(scores)) for metric in metrics}
+    means = mean_dice_of(scores)
     if len(rows) == 1:
         ((arm, structures),) = rows.items()
-        return [_one_model_table(structures, metrics, mean_dice_of(scores)[arm])]
-    return [_many_models_table(rows, metric, mean_dice_of(scores)) for metric in metrics]
+        return [_one_model_table(structures, metrics, means[arm]) | {"headings": list(headings.values())}]
+    return [_many_models_table(rows, metric, means) | {"heading": headings[metric]} for metric in metrics]
 
 
 def _one_model_table(structures: Mapping[str, Any], metrics: Sequence[str], mean: float) -> Shown:
     lines = []
     for structure, cells in structures.items():
-        counts = [str(cells["dice"][name]) for name in ("n", "missed", "false")]
+        counts = [str(cells["dice"][name]) for name in COUNTS]
         lines.append((structure, counts, [_cell(cells[metric], metric) for metric in metrics]))
-    headings = [METRICS[metric].heading for metric in metrics]
-    return {"kind": "one", "headings": headings, "lines": lines, "mean": PRINTED.number(mean, "dice")}
+    return {"kind": "one", "lines": lines, "mean": PRINTED.number(mean, "dice")}
 
 
 def _many_models_table(rows: Mapping[Arm, Any], metric: str, means: Mapping[Arm, float]) -> Shown:
@@ -92,14 +106,15 @@ def _many_models_table(rows: Mapping[Arm, Any], metric: str, means: Mapping[Arm,
         best = best_arms({arm: {"mean": means[arm]} for arm in rows}, metric)
         mean_line = [(PRINTED.number(means[arm], "dice"), arm in best) for arm in rows]
     models = [arm[0] for arm in rows]
-    return {"kind": "many", "heading": METRICS[metric].heading, "models": models, "lines": lines, "means": mean_line}
+    return {"kind": "many", "models": models, "lines": lines, "means": mean_line, "judged_by": judged_by(metric)}
 
 
 def _cell(row: Mapping[str, Any], metric: str) -> Shown:
     return {
         "mean_sd": PRINTED.mean_sd(row, metric),
         "median_iqr": PRINTED.median_iqr(row, metric),
-        "counts": f"n {row['n']}, {row['missed']} missed, {row['false']} false",
+        "counts": f"n {row['n']}, {row['missed']} missed, {row['false']} false"
+        + (f", {row['absent']} absent" if row["absent"] else ""),
         "best": False,
     }
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from medpipe.metrics.aggregation import mean_dice, summary
 from medpipe.metrics.definitions import METRICS
-from medpipe.reporting.formatting import PLAIN, PRINTED, NumberStyle, percent
+from medpipe.reporting.formatting import PLAIN, PRINTED, NumberStyle, percent, places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Arm = tuple[str, float]  # model, labelled share
-COLUMNS = ("structure", "n", "missed", "false", "Dice mean {} SD", "Dice median [IQR]", "HD95 mm median [IQR]")
+COUNTS = ("n", "missed", "false", "absent")
+COLUMNS = ("structure", *COUNTS, "Dice mean {} SD", "Dice median [IQR]", "HD95 mm median [IQR]")
 
 
 def arm_name(arm: Arm, *, with_share: bool) -> str:
@@ -40,6 +41,11 @@ def mean_dice_of(scores: "pd.DataFrame") -> dict[Arm, float]:
     return {(str(model), float(share)): float(value) for model, share, value in zip(*columns, strict=True)}
 
 
+def judged_by(metric: str) -> str:
+    """Which number of a score decides what is best."""
+    return "mean" if METRICS[metric].higher_is_better else "median"
+
+
 def best_arms(cells: Mapping[Arm, Mapping[str, Any]], metric: str) -> set[Arm]:
     """Which arms have the best value of a row; none where all are equal at printed precision.
 
@@ -47,10 +53,7 @@ def best_arms(cells: Mapping[Arm, Mapping[str, Any]], metric: str) -> set[Arm]:
     they are infinite: a mean over finite distances would reward missing the difficult ones.
     """
     higher = METRICS[metric].higher_is_better
-    printed = {
-        arm: round(float(cell["mean" if higher else "median"]), 2 if METRICS[metric].unit else 3)
-        for arm, cell in cells.items()
-    }
+    printed = {arm: round(float(cell[judged_by(metric)]), places(metric)) for arm, cell in cells.items()}
     known = {arm: value for arm, value in printed.items() if not np.isnan(value)}
     if len(set(known.values())) < 2:
         return set()
@@ -65,7 +68,7 @@ def score_lines(scores: "pd.DataFrame", style: NumberStyle) -> list[tuple[Arm, l
     for arm, structures in summary_rows(scores).items():
         lines = [_line(structure, metrics, style) for structure, metrics in structures.items()]
         number = style.number(means[arm], "dice")
-        lines.append(["mean of structures", "", "", "", number, "", ""])
+        lines.append(["mean of structures", *[""] * len(COUNTS), number, "", ""])
         blocks.append((arm, lines))
     return blocks
 
@@ -74,7 +77,7 @@ def _line(structure: str, metrics: Mapping[str, Mapping[str, Any]], style: Numbe
     dice, hd95 = metrics["dice"], metrics.get("hd95_mm")
     return [
         structure,
-        *(str(dice[name]) for name in ("n", "missed", "false")),
+        *(str(dice[name]) for name in COUNTS),
         style.mean_sd(dice, "dice"),
         style.median_iqr(dice, "dice"),
         style.median_iqr(hd95, "hd95_mm") if hd95 is not None else style.unknown,

@@ -79,7 +79,6 @@ class MaskedPretraining(Stage):
             case_id=prepared[int(sample["case_index"])].case_id,
             mean_hu=intensity.mean_hu,
             sd_hu=intensity.sd_hu,
-            spacing_mm=preprocessing.spacing_mm,
         )
 
     def record(self, preprocessing: "Preprocessing", facts: dict[str, Any]) -> "ModelRecord":

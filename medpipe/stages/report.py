@@ -100,6 +100,7 @@ def reconstruction_of(folder: Path) -> "Reconstruction | None":
     import numpy as np
 
     from medpipe.reporting.content import Reconstruction
+    from medpipe.tasks.model_record import read_record
 
     path = folder / "reconstruction.npz"
     if not path.is_file():
@@ -110,7 +111,7 @@ def reconstruction_of(folder: Path) -> "Reconstruction | None":
             original=kept["original"],
             masked=kept["masked"],
             reconstructed=kept["reconstructed"],
-            spacing_mm=tuple(float(length) for length in kept["spacing_mm"]),  # type: ignore[arg-type]
+            spacing_mm=read_record(folder).preprocessing["spacing_mm"],
         )
 
 

@@ -64,7 +64,7 @@ def test_its_encoder_goes_into_the_whole_network_by_name(autoencoder: SparseMask
 
 
 def test_blocks_that_are_no_cubes_work_throughout() -> None:
-    options = StunetOptions(size="tiny", tiny_width=4, strides=((1, 2, 2), *((2, 2, 2),) * 4))  # pyright: ignore
+    options = StunetOptions(size="tiny", tiny_width=4, strides=((1, 2, 2), *((2, 2, 2),) * 4))
     autoencoder = build_sparse_autoencoder(options, LightDecoderOptions(width=16))
     assert autoencoder.block_size == (8, 16, 16)
     assert autoencoder(torch.randn(2, 1, 16, 32, 48), IS_HIDDEN).shape == (2, 1, 16, 32, 48)

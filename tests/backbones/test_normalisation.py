@@ -89,3 +89,10 @@ def test_memory_format_changes_nothing(half_hidden: Visibility) -> None:
     # Sums of 64 values in another order: a few roundings of float32.
     torch.testing.assert_close(norm(last, visible), norm(x, visible), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(norm(last), norm(x), atol=1e-6, rtol=1e-5)
+
+
+def test_a_mean_far_from_zero_costs_no_accuracy() -> None:
+    x = (20 + torch.randn(1, 2, 32, 64, 64)).to(memory_format=torch.channels_last_3d)
+    reference = torch.nn.functional.instance_norm(x.double())
+    # Values of 20 have an error of 1e-6 in float32; group_norm is off by 1e-2 here.
+    torch.testing.assert_close(InstanceNorm(2)(x).double(), reference, atol=1e-5, rtol=0)

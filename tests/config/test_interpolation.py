@@ -38,7 +38,7 @@ def test_text_put_together_is_never_read_as_a_number() -> None:
 
 
 def test_a_list_or_null_cannot_stand_inside_text() -> None:
-    assert "w.yaml:1:10: '${a}' is a list or mapping and cannot stand inside text" in refusal("{a: [], b: 'x${a}'}")
+    assert "w.yaml:1:12: '${a}' is a list or mapping and cannot stand inside text" in refusal("{a: [], b: 'x${a}'}")
     assert "is null and cannot stand inside text" in refusal("{a: null, b: 'x${a}'}")
 
 
@@ -127,16 +127,17 @@ def test_keys_are_not_interpolated() -> None:
 
 
 def test_an_avalanche_of_references_is_stopped() -> None:
-    levels = [f"l{i}: [{', '.join([f'${{l{i - 1}}}'] * 10)}]" for i in range(1, 12)]
-    assert "more than 20000 values" in refusal("\n".join(["l0: [x]", *levels]))
-    texts = [f"t{i}: '{f'${{t{i - 1}}}' * 10}'" for i in range(1, 12)]
+    lists = [f"l{level}: [" + ", ".join([f"'${{l{level - 1}}}'"] * 10) + "]" for level in range(1, 12)]
+    assert "more than 20000 values" in refusal("\n".join(["l0: [x]", *lists]))
+    texts = [f"t{level}: " + f"${{t{level - 1}}}" * 10 for level in range(1, 12)]
     assert "more than 20000 characters" in refusal("\n".join(["t0: xxxx", *texts]))
 
 
 def test_long_chains_are_refused_instead_of_exhausting_the_stack() -> None:
-    forward = [f"k{i}: '${{k{i + 1}}}'" for i in range(3000)]
-    assert "more references in a row than make sense" in refusal("\n".join([*forward, "k3000: 1"]))
-    nested = [f"k{i}: ['${{k{i - 1}}}']" for i in range(1, 3000)]
+    """400 links would be some 2800 calls deep, Python allows 1000."""
+    forward = [f"k{link}: ${{k{link + 1}}}" for link in range(400)]
+    assert "more references in a row than make sense" in refusal("\n".join([*forward, "k400: 1"]))
+    nested = [f"k{link}: ['${{k{link - 1}}}']" for link in range(1, 400)]
     assert "nest too deep" in refusal("\n".join(["k0: [1]", *nested]))
 
 

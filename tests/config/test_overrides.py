@@ -102,12 +102,8 @@ def test_an_unknown_top_level_key_is_refused_where_the_caller_says_which_are_kno
     assert after(toy.text, "data.root=x", at="data.root", known_keys=("data",)) == "x"
 
 
-@pytest.mark.parametrize(
-    "argument", ["seed", "", "=3", "a..b=1", ".a=1", "a.=1", "a b=1", "--seed=1x y", "a[0]=1", "${a}=1"]
-)
+@pytest.mark.parametrize("argument", ["seed", "", "=3", "a..b=1", ".a=1", "a.=1", "a b=1", "a[0]=1", "${a}=1"])
 def test_a_malformed_argument_is_refused_by_name(argument: str) -> None:
-    if argument == "--seed=1x y":
-        pytest.skip("a key may begin with dashes; the command line reads options first")
     assert refusal("seed: 0", argument).startswith(f"command line: {argument}: ")
 
 

@@ -121,8 +121,13 @@ def test_syntax_errors_carry_line_and_column() -> None:
     assert "(begun in line 1)" in refusal("a: 'open\nb: 1\n\n")
 
 
+def test_a_reference_without_quotes_inside_brackets_is_told_to_be_quoted() -> None:
+    for text in ("a: [${b}, 1]", "a: {b: ${env:X,y}}"):
+        assert 'a reference inside [ ] or { } must be quoted: "${...}"' in refusal(text)
+
+
 def test_nesting_without_end_is_refused_and_does_not_exhaust_the_stack() -> None:
-    assert f"nested deeper than {MAX_DEPTH} levels" in refusal("a: " + "[" * 5000)
+    assert f"nested deeper than {MAX_DEPTH} levels" in refusal("a: " + "[" * 1000)
     depth = MAX_DEPTH - 2
     assert plain(read_text("a: " + "[" * depth + "]" * depth, "f"))
 

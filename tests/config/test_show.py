@@ -80,7 +80,7 @@ TRAPS = [
     "", " ", "no", "True", "null", "~", "NULL", "012", "1e-3", ".5", ".inf", "1_000", "1:30", "2026-01-31", "0x1F",
     "a: b", "a #b", "#a", "- a", "-", "---", "...", "[a", "{a}", "a,b", "&a", "*a", "!a", "%a", "@a", "`a`", "'", '"',
     "a\nb", "a\n", "\t", "\r\n", "\x07", "\x7f", "\x85", "\u2028", "\ufeff", "ä ß 😀", "\\", "\\n", "a\\", "?", "? a",
-    ":", "a:", "=", "<<", "${a}", "$${a}", "${", "$", "C:\\data", "/path/to/ct.nii.gz", "two words", "x  y", " x", "\xa0",
+    ":", "a:", "=", "<<", "${a}", "$${a}", "${", "$", "C:\\data", "/a/ct.nii.gz", "two words", "x  y", " x", "\xa0",
 ]  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def test_an_infinite_default_is_refused_by_name() -> None:
 
 
 def test_random_trees_read_back_the_same_also_by_other_readers_of_yaml() -> None:
-    """200 random trees (seeded): equal through our reader; through PyYAML's too, where it reads numbers as we do."""
+    """100 random trees (seeded): equal through our reader; through PyYAML's too, where it reads numbers as we do."""
     draw = random.Random(0)
 
     def value(depth: int) -> object:
@@ -132,7 +132,7 @@ def test_random_trees_read_back_the_same_also_by_other_readers_of_yaml() -> None
             return [value(depth - 1) for _ in range(draw.randint(0, 4))]
         return draw.choice([None, True, 3, -7, draw.random(), draw.gauss(0, 1e-6), draw.choice(TRAPS), "word" * 12])
 
-    for _ in range(200):
+    for _ in range(100):
         data = {f"k{i}": value(4) for i in range(3)}
         node = default_node("k", data)
         assert isinstance(node, MappingNode)

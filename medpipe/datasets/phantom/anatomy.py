@@ -67,7 +67,7 @@ def _ovaries(space: Space, plan: OrganPlan, rng: np.random.Generator) -> np.ndar
         return np.full(space.shape, FAR_MM)
     sides = []
     for sign in (-1, 1):
-        centre = plan.corpus + (sign * 36, rng.uniform(-14, 4), rng.uniform(-8, 8))
+        centre = np.add(plan.corpus, (sign * 36, rng.uniform(-14, 4), rng.uniform(-8, 8)))
         radius = rng.uniform(8, 13)
         squared = (space.x - centre[0]) ** 2 + (space.y - centre[1]) ** 2 + (space.z - centre[2]) ** 2
         sides.append(np.sqrt(squared) - radius)

@@ -1,4 +1,4 @@
-"""An intracavitary applicator: a tandem in the uterus with a ring or two ovoids at the cervix, or a vaginal cylinder."""
+"""An intracavitary applicator: a tandem in the uterus with a ring or ovoids at the cervix, or one in the vagina alone."""
 
 import numpy as np
 
@@ -31,8 +31,6 @@ def _ring(centre: np.ndarray, plan: OrganPlan) -> tuple[np.ndarray, np.ndarray]:
 
 def _ovoids(centre: np.ndarray, plan: OrganPlan) -> tuple[np.ndarray, np.ndarray]:
     across, forwards, _ = uterine_frame(plan)
-    rods = [
-        centre + sign * 14 * across + np.linspace(-9, 9, 10)[:, None] * forwards for sign in (-1, 1)
-    ]
+    rods = [centre + sign * 14 * across + np.linspace(-9, 9, 10)[:, None] * forwards for sign in (-1, 1)]
     points = np.concatenate(rods)
     return points, np.full(len(points), 3.0)

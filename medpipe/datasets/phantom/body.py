@@ -1,6 +1,7 @@
 """The body around the organs: skin, fat, muscle, the fat-filled pelvic cavity, vessels, and the couch below."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,7 +34,9 @@ def make_body(space: Space, build: Build, rng: np.random.Generator) -> Body:
     cleft, legs = _cleft(space, build), _leg_gap(space, build)
     skin = np.maximum(skin, -np.minimum(cleft, legs))
     muscle = np.maximum(muscle, 9.0 - np.minimum(cleft, legs))
-    return Body(skin, muscle, _cavity(space, build.scale), _psoas(space, build.scale), _vessels(space, build.scale, rng))
+    return Body(
+        skin, muscle, _cavity(space, build.scale), _psoas(space, build.scale), _vessels(space, build.scale, rng)
+    )
 
 
 def smooth_step(value: np.ndarray) -> np.ndarray:
@@ -92,9 +95,9 @@ def _vessels(space: Space, scale: float, rng: np.random.Generator) -> np.ndarray
         for offset in (-5.0, 5.0):
             jitter = rng.uniform(-3, 3, size=3)
             path = [
-                np.multiply((sign * x, y, z), scale) + (offset * 0.6, offset, 0) + jitter
+                np.multiply((sign * x, y, z), scale) + np.add(jitter, (offset * 0.6, offset, 0))
                 for x, y, z in ((12, -2, 140), (30, -8, 104), (46, -2, 70), (56, 20, 36), (62, 42, 8), (66, 48, -60))
             ]
-            rods += [(a, b, 4.6, 4.6) for a, b in zip(path, path[1:], strict=False)]
+            rods += [(a, b, 4.6, 4.6) for a, b in pairwise(path)]
         rods.append((np.multiply((sign * 38, -20, 84), scale), np.multiply((sign * 46, -46, 40), scale), 4.0, 3.0))
     return blend(capsules(space, rods), capsules(space, rods[:2]), 2.0)

@@ -8,6 +8,7 @@ import numpy as np
 from medpipe.datasets.phantom.build import Build
 from medpipe.datasets.phantom.organs import Obstacle, OrganPlan
 from medpipe.datasets.phantom.shapes import Space, carve, curve, push_out, smoothed, tube
+from medpipe.datasets.phantom.skeleton import SACRAL_CURVE, SACRAL_HALF_DEPTH
 
 # Nominal (x, y, z) times the build's scale. The rectum follows the sacrum's hollow, a tube's radius in front of it.
 ANAL_CANAL = ((0, -46, -84), (0, -38, -64), (0, -30, -46))
@@ -98,8 +99,16 @@ def _sigmoid_path(
     path = curve([start, *bend, *(build.scale * np.array(DESCENDING, dtype=np.float64))])
     for _ in range(3):
         path = smoothed(push_out(path, radius + 1.5, plan.obstacles), 3)
+        path[:, 1] = np.clip(path[:, 1], _spine_front(path[:, 2], build) + radius + 2.0, 52 * build.scale - radius)
     end = int(np.argmin(np.linalg.norm(path - bend[-1], axis=1)))
     return path, end
+
+
+def _spine_front(z: np.ndarray, build: Build) -> np.ndarray:
+    """y of the front of sacrum and lumbar spine at heights `z`, in mm."""
+    front = SACRAL_CURVE[:, 0] + SACRAL_HALF_DEPTH
+    heights, depths = [*SACRAL_CURVE[::-1, 1], 108.0], [*front[::-1], -4.0]
+    return build.scale * np.interp(z / build.scale, heights, depths)
 
 
 def make_small_bowel(

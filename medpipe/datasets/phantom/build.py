@@ -71,7 +71,9 @@ def place(axes: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Genera
     grid = np.meshgrid(z, y, x, indexing="ij")[::-1]
     turned = [sum(rotation[row, column] * grid[column] for column in range(3)) for row in range(3)]
     bends = [smooth_field(rng, (z, y, x), wavelength_mm=85.0) for _ in range(3)]
-    bent = [part + np.clip(bend_mm * field, -2 * bend_mm, 2 * bend_mm) for part, field in zip(turned, bends, strict=True)]
+    bent = [
+        part + np.clip(bend_mm * field, -2 * bend_mm, 2 * bend_mm) for part, field in zip(turned, bends, strict=True)
+    ]
     return Space(*bent, axes=(z, y, x), rotation=rotation, bend_mm=4 * bend_mm)
 
 

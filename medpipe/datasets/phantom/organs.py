@@ -56,9 +56,9 @@ def draw_organs(
     angle = np.deg2rad(-(15 + 25 * tilt) if retroverted else (22 + 43 * tilt) * (1 - 0.75 * fullness))
     axis = np.array([0.03 * side, np.sin(angle), np.cos(angle)])
     axis /= np.linalg.norm(axis)
-    ctv_radii = ctv_size * np.array([24.0, 18.0, 21.0])
+    ctv_radii = ctv_size * np.array([25.0, 19.0, 23.0])
     if not has_uterus:
-        ctv_radii = ctv_size * np.array([21.0, 16.0, 19.0])
+        ctv_radii = ctv_size * np.array([22.0, 17.0, 20.0])
     return OrganPlan(
         has_uterus=has_uterus,
         has_sigmoid=has_sigmoid,
@@ -70,7 +70,7 @@ def draw_organs(
         extensions=_parametrial_extensions(patient, cervix),
         bladder=np.array([filling.normal(0, 3), *_bladder_middle(volume_mm3, fullness, build)]),
         bladder_radii=_bladder_radii(volume_mm3, fullness),
-        fat_plane_mm=float(filling.uniform(0.0, 1.8)),
+        fat_plane_mm=float(filling.uniform(0.2, 2.0)),
     )
 
 
@@ -79,7 +79,7 @@ def _parametrial_extensions(rng: np.random.Generator, cervix: np.ndarray) -> tup
     for sign in (-1, 1):
         reach = rng.uniform(0, 12)
         if reach > 4:
-            centre = cervix + (sign * (16 + reach / 2), rng.uniform(-5, 1), rng.uniform(-6, 4))
+            centre = np.add(cervix, (sign * (16 + reach / 2), rng.uniform(-5, 1), rng.uniform(-6, 4)))
             extensions.append((centre, np.array([10 + reach / 2, 10.0, 11.0])))
     return tuple(extensions)
 
@@ -125,7 +125,7 @@ def vaginal_path(plan: OrganPlan, build: Build) -> np.ndarray:
     """From the introitus to the cervical os, (N, 3)."""
     introitus = build.scale * np.array([0.0, 2.0, -72.0])
     os = plan.cervix - 0.85 * plan.ctv_radii[2] * plan.axis
-    return curve([introitus, (introitus + os) / 2 + (0, -5, 0), os])
+    return curve([introitus, np.add((introitus + os) / 2, (0, -5, 0)), os])
 
 
 def vagina(space: Space, plan: OrganPlan, build: Build, *, is_packed: bool) -> np.ndarray:

@@ -40,22 +40,29 @@ class PelvisConfig(Config):
     spacing_variation: float = Field(0.1, ge=0, le=0.5, description="largest relative change of it between cases")
     size_mm: tuple[float, float, float] = Field((180.0, 240.0, 300.0), description="field of view along D, H, W")
     applicator: bool = Field(True, description="with an applicator of metal, packing and streaks")
-    bladder_ml: tuple[float, float] = Field((45.0, 260.0), description="range of the bladder's filling")
-    contrast_bladder_share: float = Field(0.1, ge=0, le=1, description="cases with contrast medium in the bladder")
+    bladder_ml: tuple[float, float] = Field(
+        (60.0, 280.0), description="range of the bladder's filling, before its neighbours dent it"
+    )
+    contrast_bladder_share: float = Field(0.08, ge=0, le=1, description="cases with contrast medium in the bladder")
     missing_uterus_share: float = Field(0.08, ge=0, le=1, description="patients after hysterectomy")
     missing_sigmoid_share: float = Field(0.06, ge=0, le=1, description="patients without a sigmoid colon")
     num_small_bowel_loops: int = Field(7, ge=0, le=30, description="loops that imitate the sigmoid colon")
     deformation_mm: float = Field(2.5, ge=0, le=6, description="SD of the smooth bending of the whole body")
-    noise_hu: float = Field(18.0, ge=0, description="SD of the noise in the middle of the body")
-    streak_strength: float = Field(1.0, ge=0, description="of the metal's artefacts; 1 is a metal tandem without correction")
+    noise_hu: float = Field(16.0, ge=0, description="SD of the noise in the middle of the body")
+    streak_strength: float = Field(
+        1.0, ge=0, description="of the metal's artefacts; 1 is a metal tandem without correction"
+    )
     fractions: int = Field(1, ge=1, description="examinations of one patient: same anatomy, other filling and noise")
 
     @model_validator(mode="after")
     def _check_sizes(self) -> PelvisConfig:
-        if min(self.spacing_mm) <= 0 or min(size / step for size, step in zip(self.size_mm, self.spacing_mm, strict=True)) < 8:
+        if (
+            min(self.spacing_mm) <= 0
+            or min(size / step for size, step in zip(self.size_mm, self.spacing_mm, strict=True)) < 8
+        ):
             raise ValueError(
-                f"size_mm {self.size_mm} at spacing_mm {self.spacing_mm}: expected positive values and 8 voxels or more "
-                "along each axis; take a larger size_mm or a smaller spacing_mm"
+                f"size_mm {self.size_mm} at spacing_mm {self.spacing_mm}: expected positive values and 8 voxels "
+                "or more along each axis; take a larger size_mm or a smaller spacing_mm"
             )
         if not 10 <= self.bladder_ml[0] < self.bladder_ml[1] <= 450:
             raise ValueError(f"bladder_ml {self.bladder_ml}: expected 10 <= lowest < highest <= 450")
@@ -77,7 +84,9 @@ def generate_pelvis(seed: int, config: PelvisConfig, *, fraction: int = 0) -> Ph
     from medpipe.datasets.phantom.anatomy import make_anatomy, masks_of
 
     if seed < 0 or not 0 <= fraction < config.fractions:
-        raise ValueError(f"phantom {seed}, fraction {fraction}: expected a seed >= 0 and a fraction below {config.fractions}")
+        raise ValueError(
+            f"phantom {seed}, fraction {fraction}: expected a seed >= 0 and a fraction below {config.fractions}"
+        )
     draws = Draws(seed, fraction)
     build = draw_build(draws.stream("build"))
     plan = draw_organs(
@@ -128,7 +137,7 @@ def _grid(config: PelvisConfig, draws: Draws) -> tuple[tuple[np.ndarray, np.ndar
 def _image(config: PelvisConfig, space: Space, build: Build, anatomy: Anatomy, draws: Draws) -> np.ndarray:
     """int16 HU (D, H, W)."""
     from medpipe.datasets.phantom.artefacts import add_couch, scan
-    from medpipe.datasets.phantom.tissue import METAL_HU, paint_anatomy
+    from medpipe.datasets.phantom.tissue import paint_anatomy
 
     hu = paint_anatomy(
         space, build, anatomy, draws.stream("tissue"), contrast_bladder_share=config.contrast_bladder_share
@@ -138,6 +147,4 @@ def _image(config: PelvisConfig, space: Space, build: Build, anatomy: Anatomy, d
     rng = draws.stream("noise")
     noise_hu = config.noise_hu * rng.uniform(0.8, 1.25)
     is_body = anatomy.body.skin < 0
-    return scan(
-        hu, space.axes, is_body, metal, rng, noise_hu=noise_hu, streak_strength=config.streak_strength
-    )
+    return scan(hu, space.axes, is_body, metal, rng, noise_hu=noise_hu, streak_strength=config.streak_strength)

@@ -76,7 +76,9 @@ def smooth_field(
     return (field * np.sqrt(2.0 / num_waves)).reshape(len(z), len(y), len(x))
 
 
-def ellipsoid(space: Space, centre: Sequence[float], radii: Sequence[float], axes: np.ndarray | None = None) -> np.ndarray:
+def ellipsoid(
+    space: Space, centre: Sequence[float], radii: Sequence[float], axes: np.ndarray | None = None
+) -> np.ndarray:
     """Distance to an ellipsoid, exact to first order at its surface. `axes` (3, 3): its unit axes as rows."""
     offset = (space.x - centre[0], space.y - centre[1], space.z - centre[2])
     if axes is not None:
@@ -154,9 +156,7 @@ def carve(shape: np.ndarray, obstacle: np.ndarray, gap_mm: float) -> np.ndarray:
     return np.maximum(shape, gap_mm - obstacle)
 
 
-def push_out(
-    points: np.ndarray, radius_mm: float, obstacles: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
+def push_out(points: np.ndarray, radius_mm: float, obstacles: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Points of a tube's axis moved until the tube clears ellipsoids given as (centre, radii) along x, y, z."""
     moved = points.copy()
     for centre, radii in obstacles:

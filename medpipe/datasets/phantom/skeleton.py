@@ -1,4 +1,4 @@
-"""The bony pelvis: hips, sacrum, femurs, and the lowest lumbar vertebra. Nominal millimetres times the build's scale."""
+"""The bony pelvis: hips, sacrum, femurs, last lumbar vertebra, in nominal millimetres times the build's scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +80,15 @@ def _hip(space: Space, scale: float, sign: int) -> np.ndarray:
 
 def _ilium(space: Space, scale: float, sign: int) -> np.ndarray:
     """A fan of rods from the socket's roof to the crest, from the sacroiliac joint to the anterior spine."""
-    crest = [(47, -68, 62), (52, -72, 88), (68, -58, 112), (88, -34, 128), (104, -6, 128), (112, 18, 108), (106, 34, 78)]
+    crest = [
+        (47, -68, 62),
+        (52, -72, 88),
+        (68, -58, 112),
+        (88, -34, 128),
+        (104, -6, 128),
+        (112, 18, 108),
+        (106, 34, 78),
+    ]
     middle = [(54, -50, 48), (56, -48, 62), (68, -36, 74), (78, -22, 80), (87, -4, 78), (94, 12, 66), (94, 24, 48)]
     rods: list[tuple[Sequence[float], Sequence[float], float, float]] = []
     finer = np.linspace(0, len(crest) - 1, 4 * len(crest) - 3)
@@ -88,7 +96,10 @@ def _ilium(space: Space, scale: float, sign: int) -> np.ndarray:
         edge = scale * _between(crest, position) * (sign, 1, 1)
         inner = scale * _between(middle, position) * (sign, 1, 1)
         root = scale * np.array([sign * 78, -6 + 1.5 * (position - 3), 22])
-        rods += [(tuple(root), tuple(inner), 9 * scale, 5.5 * scale), (tuple(inner), tuple(edge), 5.5 * scale, 7 * scale)]
+        rods += [
+            (tuple(root), tuple(inner), 9 * scale, 5.5 * scale),
+            (tuple(inner), tuple(edge), 5.5 * scale, 7 * scale),
+        ]
     return capsules(space, rods)
 
 

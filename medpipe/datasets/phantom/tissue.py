@@ -83,24 +83,23 @@ def _paint_bones(canvas: Canvas, anatomy: Anatomy, texture: Texture) -> None:
 
 
 def _paint_female_organs(canvas: Canvas, anatomy: Anatomy, texture: Texture, rng: np.random.Generator) -> None:
-    tissue = rng.uniform(40, 58)
+    """The uterus takes up some contrast medium, the tumour less of it; both stay in the range of muscle and bowel."""
+    womb = rng.uniform(60, 78)
+    tumour = womb - rng.uniform(20, 32)
     is_packed = anatomy.metal is not None
     packing = np.where(texture(7, 1.0) > 0.9, -250.0, 55.0 + texture(7, 25)) if is_packed else 45.0
     canvas.paint(anatomy.vagina, 48.0)
     canvas.paint(anatomy.vagina + 3.0, packing)
-    canvas.paint(anatomy.ctv, tissue - rng.uniform(0, 8) + texture(12, 7))
     if anatomy.uterus is not None:
-        canvas.paint(anatomy.uterus, tissue + texture(14, 7))
-        canvas.paint(anatomy.uterus + 15.0, tissue - rng.uniform(5, 20))
-        tumour = np.maximum(anatomy.ctv, anatomy.uterus)
-        canvas.paint(tumour + 4.0, tissue - rng.uniform(-4, 10) + texture(9, 8))
+        canvas.paint(anatomy.uterus, womb + texture(14, 7))
+    canvas.paint(anatomy.ctv, tumour + texture(10, 9))
 
 
 def _paint_bladder(
     canvas: Canvas, space: Space, bladder: np.ndarray, rng: np.random.Generator, contrast_share: float
 ) -> None:
-    wall, urine = rng.uniform(2.5, 4.0), rng.uniform(0, 16)
-    has_contrast, contrast_hu, level = rng.random() < contrast_share, rng.uniform(60, 260), rng.uniform(-0.3, 0.6)
+    wall, urine = rng.uniform(2.0, 3.2), rng.uniform(0, 14)
+    has_contrast, contrast_hu, level = rng.random() < contrast_share, rng.uniform(40, 180), rng.uniform(-0.3, 0.6)
     canvas.paint(bladder, rng.uniform(35, 48))
     content = np.full(space.shape, urine)
     if has_contrast and (bladder < 0).any():

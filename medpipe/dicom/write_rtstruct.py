@@ -1,0 +1,209 @@
+"""Masks as an RTSTRUCT that refers to their CT series, along voxel edges, read back and compared before it is kept."""
+
+import colorsys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medpipe.dicom.contours import mask_to_contours
+from medpipe.dicom.linking import roi_masks
+from medpipe.dicom.rtstruct import RtStruct, read_rtstruct
+from medpipe.dicom.series import Series
+from medpipe.dicom.writing import RESEARCH_USE, add_maker, decimals, save, seeded_uid, valid_date, valid_time
+from medpipe.geometry.atomic import written_beside
+from medpipe.geometry.orientation import canonical_grid, from_canonical, to_canonical
+from medpipe.geometry.volume import Grid, MaskStack, check_same_grid
+from medpipe.geometry.world import flip_points
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+_STUDY = "1.2.840.10008.3.1.2.3.1"  # the retired class that RT Referenced Study Sequence asks for
+_SEXES = ("M", "F", "O")
+_TARGETS = {"ctv": "CTV", "gtv": "GTV", "ptv": "PTV", "applicator": "BRACHY_ACCESSORY", "body": "EXTERNAL"}
+
+
+def write_rtstruct(
+    path: Path | str,
+    masks: MaskStack,
+    series: Series,
+    *,
+    roi_names: Mapping[str, str] | None = None,
+    interpreted_types: Mapping[str, str] | None = None,
+    description: str = "automatic segmentation",
+) -> RtStruct:
+    """Write the masks as regions of interest on the slices of `series`; returns the file as it was read back.
+
+    The masks may have any axes as long as they lie on the series' voxels; structures may overlap, and an empty one gives
+    a region without contours. Unapproved, generated automatically, research use only; the same masks give the same bytes.
+    roi_names          structure -> ROI name; the structure's own name without
+    interpreted_types  structure -> RT ROI Interpreted Type; by the name's first word without (CTV, GTV, PTV, ORGAN ...)
+
+    ValueError if the masks do not lie on the series' grid, if names repeat or the series lacks a frame of reference.
+    """
+    path = Path(path)
+    masks = _on_series_grid(masks, series.volume.grid)
+    names = [dict(roi_names or {}).get(structure, structure) for structure in masks.structures]
+    too_long = [name for name in names if not 1 <= len(name) <= 64]
+    if len(set(names)) != len(names) or too_long:
+        raise ValueError(f"ROI names differ from each other and have 1 to 64 characters, got {names}")
+    if not series.frame_of_reference_uid:
+        raise ValueError(
+            f"{series.folder}: the series has no frame of reference, nothing could import an RTSTRUCT on it"
+        )
+    types = [dict(interpreted_types or {}).get(s, _interpreted_type(s)) for s in masks.structures]
+    dataset = _header(series, masks, names, description)
+    for number, (mask, name, kind) in enumerate(zip(masks.array, names, types, strict=True), start=1):
+        _add_roi(dataset, number, name, kind, _contour_items(mask, series), series)
+    with written_beside(path) as partial:
+        save(dataset, partial)
+        _compare(partial, masks, names, series)
+    return read_rtstruct(path)
+
+
+def _on_series_grid(masks: MaskStack, grid: Grid) -> MaskStack:
+    """The masks with the series' axes: a permutation and flips, no resampling."""
+    check_same_grid(canonical_grid(grid), canonical_grid(masks.grid), "the mask stack", "the CT series")
+    canonical = to_canonical(masks)
+    return from_canonical(MaskStack(canonical.array, canonical_grid(grid).affine, masks.structures), grid)
+
+
+def _header(series: Series, masks: MaskStack, names: list[str], description: str) -> "Dataset":
+    """Everything but the regions of interest. No time of writing: the same input gives the same bytes."""
+    from pydicom import Dataset
+
+    content = np.packbits(masks.array).tobytes()
+    identity = (series.series_uid, "\x1e".join(names), description, _digest(content))
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.SOPClassUID = _RTSTRUCT
+    dataset.SOPInstanceUID = seeded_uid("rtstruct instance", *identity)
+    dataset.Modality = "RTSTRUCT"
+    add_maker(dataset)
+    for keyword, value in _study(series).items():
+        setattr(dataset, keyword, value)
+    dataset.StudyInstanceUID = series.study_uid
+    dataset.SeriesInstanceUID = seeded_uid("rtstruct series", *identity)
+    dataset.SeriesNumber = None
+    dataset.SeriesDescription = f"{description}, {RESEARCH_USE}"[:64]
+    dataset.OperatorsName = ""
+    dataset.InstanceNumber = 1
+    dataset.FrameOfReferenceUID = series.frame_of_reference_uid
+    dataset.PositionReferenceIndicator = ""
+    dataset.StructureSetLabel = "RESEARCH ONLY"  # 16 characters at most
+    dataset.StructureSetName = f"{description}, {RESEARCH_USE}"[:64]
+    dataset.StructureSetDescription = f"{description} by {dataset.Manufacturer}: {RESEARCH_USE}, not for clinical use"
+    dataset.StructureSetDate = ""
+    dataset.StructureSetTime = ""
+    dataset.ReferencedFrameOfReferenceSequence = [_frame_reference(series)]
+    dataset.StructureSetROISequence = []
+    dataset.ROIContourSequence = []
+    dataset.RTROIObservationsSequence = []
+    dataset.ApprovalStatus = "UNAPPROVED"
+    return dataset
+
+
+def _study(series: Series) -> dict[str, str]:
+    """Patient and study as in the CT, less what is not valid DICOM there (the word UNKNOWN for a date)."""
+    study = {keyword: series.study.get(keyword, "") for keyword in (
+        "PatientName", "PatientID", "StudyID", "AccessionNumber", "ReferringPhysicianName",
+    )}  # fmt: skip
+    study["PatientBirthDate"] = valid_date(series.study.get("PatientBirthDate", ""))
+    study["StudyDate"] = valid_date(series.study.get("StudyDate", ""))
+    study["StudyTime"] = valid_time(series.study.get("StudyTime", ""))
+    sex = series.study.get("PatientSex", "")
+    study["PatientSex"] = sex if sex in _SEXES else ""
+    # SH holds 16 characters; an export that broke the rule is not handed on.
+    study["StudyID"], study["AccessionNumber"] = study["StudyID"][:16], study["AccessionNumber"][:16]
+    return study
+
+
+def _frame_reference(series: Series) -> "Dataset":
+    from pydicom import Dataset
+
+    images, study, frame = Dataset(), Dataset(), Dataset()
+    images.SeriesInstanceUID = series.series_uid
+    images.ContourImageSequence = [_image_reference(series, d) for d in range(len(series.sop_uids))]
+    study.ReferencedSOPClassUID = _STUDY
+    study.ReferencedSOPInstanceUID = series.study_uid
+    study.RTReferencedSeriesSequence = [images]
+    frame.FrameOfReferenceUID = series.frame_of_reference_uid
+    frame.RTReferencedStudySequence = [study]
+    return frame
+
+
+def _image_reference(series: Series, d: int) -> "Dataset":
+    from pydicom import Dataset
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = series.sop_class_uid
+    reference.ReferencedSOPInstanceUID = series.sop_uids[d]
+    return reference
+
+
+def _contour_items(mask: NDArray[np.bool_], series: Series) -> list["Dataset"]:
+    from pydicom import Dataset
+
+    items = []
+    for d in np.flatnonzero(mask.any(axis=(1, 2))):
+        for polygon in mask_to_contours(mask[d]):
+            index = np.column_stack([np.full(len(polygon), d), polygon])
+            points = flip_points(series.volume.grid.index_to_world(index))
+            item = Dataset()
+            item.ContourImageSequence = [_image_reference(series, int(d))]
+            item.ContourGeometricType = "CLOSED_PLANAR"
+            item.NumberOfContourPoints = len(points)
+            item.ContourData = decimals(points.ravel())
+            items.append(item)
+    return items
+
+
+def _add_roi(dataset: "Dataset", number: int, name: str, kind: str, items: list["Dataset"], series: Series) -> None:
+    from pydicom import Dataset
+
+    roi, contours, observation = Dataset(), Dataset(), Dataset()
+    roi.ROINumber = number
+    roi.ReferencedFrameOfReferenceUID = series.frame_of_reference_uid
+    roi.ROIName = name
+    roi.ROIGenerationAlgorithm = "AUTOMATIC"
+    roi.ROIGenerationDescription = RESEARCH_USE
+    contours.ROIDisplayColor = _colour(number)
+    contours.ReferencedROINumber = number
+    if items:
+        contours.ContourSequence = items
+    observation.ObservationNumber = number
+    observation.ReferencedROINumber = number
+    observation.RTROIInterpretedType = kind
+    observation.ROIInterpreter = ""
+    dataset.StructureSetROISequence.append(roi)
+    dataset.ROIContourSequence.append(contours)
+    dataset.RTROIObservationsSequence.append(observation)
+
+
+def _compare(path: Path, masks: MaskStack, names: list[str], series: Series) -> None:
+    """Reading the file must give the very same masks: every fault of the published writers would show here."""
+    read_back = roi_masks(
+        read_rtstruct(path), series, dict(zip(masks.structures, names, strict=True)), gaps="keep"
+    )  # fmt: skip
+    for structure in masks.structures:
+        differing = int(np.count_nonzero(read_back.mask(structure) != masks.mask(structure)))
+        assert differing == 0, f"{structure}: {differing} voxels differ after writing and reading {path}"
+
+
+def _interpreted_type(structure: str) -> str:
+    return _TARGETS.get(structure.lower().split("_")[0], "ORGAN")
+
+
+def _colour(number: int) -> list[int]:
+    """Hues a golden angle apart, so that neighbours in the list are told apart."""
+    return [round(255 * part) for part in colorsys.hsv_to_rgb(number * 0.381966 % 1, 0.8, 0.95)]
+
+
+def _digest(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
