@@ -90,11 +90,9 @@ def schema() -> None:
     """Print the JSON schema of workflows, for editors."""
     import json
 
-    from medpipe.config.schema import schema_of
-    from medpipe.engine.workflow import workflow_model
-    from medpipe.stages.table import STAGES
+    from medpipe.engine.workflow import workflow_schema
 
-    print(json.dumps(schema_of(workflow_model(), kinds=tuple(STAGES)), indent=2))
+    print(json.dumps(workflow_schema(), indent=2))
 
 
 @app.command(name="list")

@@ -103,5 +103,3 @@ def FloatLoader(stream: str) -> object:
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
     )
     return Loader(stream)
-
-

@@ -38,6 +38,8 @@ def test_every_manifest_reads(name: str) -> None:
     assert load_manifest(name).manifest == name
 
 
-@pytest.mark.parametrize("path", sorted([*share_folder("workflows").glob("*.yaml"), *share_folder("configs").glob("*")]))
+@pytest.mark.parametrize(
+    "path", sorted([*share_folder("workflows").glob("*.yaml"), *share_folder("configs").glob("*")])
+)
 def test_every_shared_file_says_what_it_is_for(path: Path) -> None:
     assert path.read_text().startswith("# ")

@@ -64,4 +64,6 @@ def _part(schema: dict[str, Any], *, is_value: bool) -> dict[str, Any]:
 def _is_any_text(schema: dict[str, Any]) -> bool:
     """Whether any text is allowed already; `{}` allows everything."""
     forms = schema.get("anyOf", [schema])
-    return any((form.get("type") == "string" and not form.keys() & {"enum", "pattern"}) or not form for form in forms)
+    return any(
+        (form.get("type") == "string" and not form.keys() & {"enum", "const", "pattern"}) or not form for form in forms
+    )

@@ -12,13 +12,13 @@ from pydantic import BaseModel
 from medpipe.config.origin import DEFAULT, Origin
 from medpipe.config.references import escaped
 from medpipe.config.scalars import ScalarFault, plain_scalar
-from medpipe.config.tree import ListNode, MappingNode, Node, ScalarNode, Value
+from medpipe.config.tree import ListNode, MappingNode, Node, ScalarNode, Value, walk
 
 MAX_FLOW = 88  # a list longer than this is written one entry a line
 MAX_ALIGNED = 60  # longer lines do not push the comments of all others to the right
 
 # Text that needs no quotes in YAML, also not for readers of YAML 1.1, within a flow list or as a key.
-_BARE = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*( [A-Za-z0-9_/+-][A-Za-z0-9_./+-]*)*")
+_BARE = re.compile(r"\.?[A-Za-z_/][A-Za-z0-9_./+-]*( [A-Za-z0-9_/+-][A-Za-z0-9_./+-]*)*")
 _YAML_1_1_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -96,17 +96,17 @@ def _item_lines(item: Node, indent: str) -> list[Line]:
 
 
 def _inline(node: Node) -> str | None:
-    """The value on one line: a scalar, an empty collection, a short list of scalars of one origin; else None."""
+    """The value on one line: a scalar, an empty collection, a short list of scalars (or such lists) of one origin."""
     if isinstance(node, ScalarNode):
         return _scalar(node)
     if isinstance(node, MappingNode):
         return None if node.entries else "{}"
     assert isinstance(node, ListNode), "interpolate the tree first"
-    scalars = [item for item in node.items if isinstance(item, ScalarNode)]
-    sources = {(item.origin.source, item.origin.note) for item in scalars} | {(node.origin.source, node.origin.note)}
-    text = f"[{', '.join(_scalar(item) for item in scalars)}]"
-    fits = len(scalars) == len(node.items) and len(sources) == 1 and len(text) <= MAX_FLOW
-    return text if fits or not node.items else None
+    items = [_inline(item) for item in node.items if not isinstance(item, MappingNode)]
+    texts = [text for text in items if text is not None]
+    sources = {(leaf.origin.source, leaf.origin.note) for _, leaf in walk(node)}
+    text = f"[{', '.join(texts)}]"
+    return text if len(texts) == len(node.items) and len(sources) == 1 and len(text) <= MAX_FLOW else None
 
 
 def _scalar(node: ScalarNode) -> str:
@@ -142,7 +142,7 @@ def _quoted(text: str) -> str:
 
 def _printable(char: str) -> str:
     """The character, or its escape where YAML would refuse or fold it (controls, NEL, LS, PS, a byte order mark)."""
-    if char.isprintable() and char != "\ufeff":
+    if char.isprintable():
         return char
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

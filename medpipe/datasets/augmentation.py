@@ -11,12 +11,20 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from medpipe.config.base import Config
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
+
+
+def _in_order(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"a range is (low, high), got {bounds}")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
 Patch = NDArray[np.float32]
 
 SIDED = re.compile(r"(^|_)(left|right)(_|$)")
@@ -89,19 +97,20 @@ def rotation_matrix(angles: Sequence[float] | NDArray[np.float64]) -> NDArray[np
 
 def draw_factor(bounds: Range, rng: np.random.Generator) -> float:
     """A factor under or over one with equal chance, uniform on its side: nnU-Net's rule for scale, contrast, gamma."""
-    below, low, high = rng.random(3)
-    low_end, high_end = bounds
-    if below < 0.5 and low_end < 1:
-        return float(low_end + (min(1.0, high_end) - low_end) * low)
-    start = max(low_end, 1.0)
-    return float(start + (max(high_end, start) - start) * high)
+    side, place = rng.random(2)
+    low, high = bounds
+    if low < 1 < high:
+        low, high = (low, 1.0) if side < 0.5 else (1.0, high)
+    return float(low + (high - low) * place)
 
 
 def augment_intensity(patch: Patch, config: AugmentationConfig, rng: np.random.Generator) -> Patch:
     """Noise, blur, brightness, contrast, low resolution, gamma, in nnU-Net's order. patch: (D, H, W) normalised."""
     if rng.random() < config.noise_probability:
         sd = rng.uniform(*config.noise_sd)
-        patch = patch + np.float32(sd) * rng.standard_normal(patch.shape, dtype=np.float32)
+        noise: Patch = rng.standard_normal(patch.shape, dtype=np.float32)
+        noise *= np.float32(sd)
+        patch = patch + noise
     if rng.random() < config.blur_probability:
         patch = blur(patch, rng.uniform(*config.blur_sigma, size=3))
     if rng.random() < config.brightness_probability:
@@ -127,7 +136,9 @@ def blur(patch: Patch, sigma: Sequence[float] | NDArray[np.float64]) -> Patch:
     """Gaussian blur, sigma in voxels along (D, H, W)."""
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(patch, sigma=tuple(sigma), mode="nearest", truncate=3.0)
+    blurred: Patch = np.empty_like(patch)
+    gaussian_filter(patch, sigma=tuple(sigma), output=blurred, mode="nearest", truncate=3.0)
+    return blurred
 
 
 def change_contrast(patch: Patch, factor: float) -> Patch:

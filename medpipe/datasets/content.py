@@ -21,7 +21,8 @@ def content_key(case: Case, cache: Path | None = None) -> str:
     """
     manifest = case.manifest
     meaning = {
-        "structures": {name: config.model_dump(mode="json") for name, config in manifest.structures.items()},
+        # A list: the order gives label values and bits, and sorting the keys must not hide it.
+        "structures": [[name, config.model_dump(mode="json")] for name, config in manifest.structures.items()],
         "label_values": case.label_values,
         "choose": manifest.choose.get(case.case_id, {}),
         "resample_labels": case.resample_labels,

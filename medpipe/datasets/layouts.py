@@ -28,6 +28,8 @@ def list_layout(manifest: Manifest, folder: Path) -> list[Case]:
         raise DataFaults([DataFault(folder, f"no such folder; manifest {manifest.manifest} expects its files there")])
     faults: list[DataFault] = []
     cases = LISTERS[manifest.layout](manifest, folder, faults)
+    if not manifest.structures:
+        cases = [replace(case, labels=None) for case in cases]
     cases = _with_patients(cases, manifest, folder, faults)
     for case_id, count in Counter(case.case_id for case in cases).items():
         if count > 1:

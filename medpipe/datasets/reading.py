@@ -41,7 +41,7 @@ def read_case(case: Case, notes: list[str] | None = None) -> CaseContent:
     """
     notes = [] if notes is None else notes
     try:
-        volume, series = read_image(case, notes)
+        volume, series = _read_image(case, notes)
         if case.manifest.hounsfield:
             check_hounsfield(case.image, volume, notes)
         labels, annotated = _read_labels(case, volume.grid, series, notes)
@@ -50,7 +50,19 @@ def read_case(case: Case, notes: list[str] | None = None) -> CaseContent:
     return CaseContent(volume, labels, annotated)
 
 
-def read_image(case: Case, notes: list[str]) -> "tuple[Volume, Series | None]":
+def read_image(case: Case, notes: list[str] | None = None) -> Volume:
+    """The case's CT in HU, from NIfTI or DICOM; without its labels, for prediction."""
+    notes = [] if notes is None else notes
+    try:
+        volume, _ = _read_image(case, notes)
+        if case.manifest.hounsfield:
+            check_hounsfield(case.image, volume, notes)
+    except DataFault as fault:
+        raise DataFault(fault.path, f"case {case.case_id}: {fault.reason}") from fault
+    return volume
+
+
+def _read_image(case: Case, notes: list[str]) -> "tuple[Volume, Series | None]":
     """The case's CT in HU, and its DICOM series where it is one."""
     if case.image.is_dir():
         from medpipe.dicom.series import read_series

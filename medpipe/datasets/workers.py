@@ -8,10 +8,13 @@ import logging
 import multiprocessing
 import pickle
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, TypeVar
 
 from medpipe.datasets.memory import gib, jobs_within_memory
@@ -133,7 +136,8 @@ class _Pool:
     def _start(self, function: Callable[[Any], Any]) -> _Worker:
         here, there = self.context.Pipe()
         process = self.context.Process(target=_serve, args=(there, function), daemon=True)  # type: ignore[attr-defined]
-        process.start()
+        with _no_main_module():
+            process.start()
         there.close()  # so that the pipe ends when the worker does
         return _Worker(process, here)
 
@@ -188,6 +192,20 @@ class _Pool:
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Keep a new process from importing the program that was started: it would run any code not guarded there again.
+
+    What workers run is imported from its own module; a function of the program itself is refused by pickle.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:

@@ -105,7 +105,10 @@ def _group(files: Sequence[Path], *, is_listed: bool, notes: list[str]) -> list[
                 raise
             notes.append(f"{path.name}: not DICOM, passed over")
             continue
-        if text(header, "Modality") != "CT":
+        modality = text(header, "Modality")
+        if not modality:
+            raise DataFault(path, "lacks Modality: truncated?")
+        if modality != "CT":
             continue
         if "LOCALIZER" in text(header, "ImageType"):
             notes.append(f"{path.name}: a localizer, passed over")

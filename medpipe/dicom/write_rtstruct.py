@@ -38,8 +38,10 @@ def write_rtstruct(
 ) -> RtStruct:
     """Write the masks as regions of interest on the slices of `series`; returns the file as it was read back.
 
-    The masks may have any axes as long as they lie on the series' voxels; structures may overlap, and an empty one gives
-    a region without contours. Unapproved, generated automatically, research use only; the same masks give the same bytes.
+    The masks may have any axes as long as they lie on the series' voxels; structures may overlap, and an empty one
+    gives a region without contours. Unapproved, generated automatically, research use only; the same masks give the
+    same bytes.
+
     roi_names          structure -> ROI name; the structure's own name without
     interpreted_types  structure -> RT ROI Interpreted Type; by the name's first word without (CTV, GTV, PTV, ORGAN ...)
 
@@ -48,9 +50,9 @@ def write_rtstruct(
     path = Path(path)
     masks = _on_series_grid(masks, series.volume.grid)
     names = [dict(roi_names or {}).get(structure, structure) for structure in masks.structures]
-    too_long = [name for name in names if not 1 <= len(name) <= 64]
-    if len(set(names)) != len(names) or too_long:
-        raise ValueError(f"ROI names differ from each other and have 1 to 64 characters, got {names}")
+    unfit = [name for name in names if not 1 <= len(name) <= 64 or name != name.strip() or "\\" in name]
+    if len(set(names)) != len(names) or unfit:
+        raise ValueError(f"ROI names differ, have 1 to 64 characters, no backslash and no blank at an end, got {names}")
     if not series.frame_of_reference_uid:
         raise ValueError(
             f"{series.folder}: the series has no frame of reference, nothing could import an RTSTRUCT on it"

@@ -32,9 +32,9 @@ def write_series(
 ) -> Series:
     """Write `volume` slice by slice (along d) into a new or empty folder, and read the series back.
 
-    HU are rounded to integers and stored with slope 1 and intercept 0; beyond int16 they are refused. The same arguments
-    give the same bytes: all UIDs derive from `uid_seed`. A series is read in the order of its normal, the cross product
-    of the directions of w and h, so slices of a grid in which d runs against it come back in reverse.
+    HU are rounded to integers and stored with slope 1 and intercept 0; beyond int16 they are refused. The same
+    arguments give the same bytes: all UIDs derive from `uid_seed`. A series is read in the order of its normal, the
+    cross product of the directions of w and h, so the slices of a grid in which d runs against it come back reversed.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -69,6 +69,7 @@ def _series_attributes(volume: Volume, uid_seed: str, description: str) -> dict[
     """Attributes that all slices share, by keyword."""
     directions = flip_points(volume.grid.direction.T)  # (3 axes d h w, 3 LPS)
     return {
+        "SpecificCharacterSet": "ISO_IR 192",
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
         "ImageType": ["DERIVED", "SECONDARY", "AXIAL"],
         "Modality": "CT",

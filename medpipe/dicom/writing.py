@@ -1,4 +1,4 @@
-"""What the written objects share: identifiers from a seed, decimal strings, and the statement that they are for research."""
+"""What the written objects share: identifiers from a seed, decimal strings, the research-only statement."""
 
 import re
 from collections.abc import Iterable
@@ -36,14 +36,17 @@ def decimals(values: Iterable[float]) -> list[str]:
 
 
 def save(dataset: "Dataset", path: Path) -> None:
-    """As explicit little endian, with a preamble and file meta information."""
+    """As implicit little endian, with a preamble and file meta information.
+
+    Implicit, because explicit value lengths of decimal strings end at 64 KiB, which is a contour of 1300 points.
+    """
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import UID, ExplicitVRLittleEndian
+    from pydicom.uid import UID, ImplicitVRLittleEndian
 
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
     dataset.file_meta.ImplementationVersionName = f"MEDPIPE {__version__}"[:16]
     dataset.save_as(path, enforce_file_format=True)

@@ -51,7 +51,10 @@ class StageLedger:
         return None
 
     def begin(self, fingerprint: str, facts: dict[str, Any]) -> State:
-        """Make the folder ready for work with this fingerprint; a folder of other values moves aside, an earlier one returns."""
+        """Make the folder ready for work with this fingerprint.
+
+        A folder of other values moves aside, an earlier one of these values comes back.
+        """
         state = self.state(fingerprint)
         if state in ("changed", "new"):
             self.set_aside()

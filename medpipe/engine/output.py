@@ -1,4 +1,4 @@
-"""How a run speaks: bars with the time left on a terminal, plain lines elsewhere, and everything into the stage's log."""
+"""How a run speaks: bars with the time left on a terminal, plain lines elsewhere, all of it in the stage's log."""
 
 import json
 import logging
@@ -68,9 +68,6 @@ class RunOutput:
 
     def warn(self, text: str) -> None:
         log.warning(text)  # reaches the terminal by `logged_to`, as the warnings of every layer do
-
-    def table(self, table: Any) -> None:
-        self.console.print(table)
 
     @contextmanager
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[PlainProgress | BarProgress]:

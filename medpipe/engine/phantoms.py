@@ -18,7 +18,9 @@ def phantom_command(kind: str, output: Path, cases: int, seed: int, form: str, o
     from medpipe.datasets.phantom.write import write_phantoms
 
     assert kind == "pelvis"
-    tree = apply_overrides(MappingNode({}, Origin("command line")), list(options), known_keys=list(PelvisConfig.model_fields))
+    tree = apply_overrides(
+        MappingNode({}, Origin("command line")), list(options), known_keys=list(PelvisConfig.model_fields)
+    )
     config = validate(PelvisConfig, tree)
     write_phantoms(output, config, cases, first_seed=seed, form=FORMS[form])
     print(f"{cases} phantoms in {output}, layout {LAYOUTS[form]}")

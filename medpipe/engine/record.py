@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> str | None:
-    """The commit of the checkout that medpipe runs from, with '+changes' where files differ from it; None in a wheel."""
+    """The commit of the checkout that medpipe runs from, '+changes' where files differ from it; None in a wheel."""
     folder = Path(__file__).resolve().parent.parent.parent
     if not (folder / ".git").exists():
         return None

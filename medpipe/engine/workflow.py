@@ -13,6 +13,7 @@ from pydantic import Field, create_model
 from medpipe.config.base import Config
 from medpipe.config.errors import ConfigError, Problem, raise_if_any
 from medpipe.config.resolve import resolve
+from medpipe.config.schema import schema_of
 from medpipe.config.share import SharedKind, share_folder
 from medpipe.config.show import render
 from medpipe.config.suggestions import suggestion
@@ -51,6 +52,15 @@ def workflow_model() -> type[Workflow]:
     """`Workflow` with every kind of stage in its type: what is validated, and what the JSON schema shows."""
     any_stage = Annotated[Union[tuple(stage_classes().values())], Field(discriminator="stage")]  # type: ignore[valid-type]  # noqa: UP007
     return create_model("Workflow", __base__=Workflow, stages=(dict[str, any_stage], ...))
+
+
+def workflow_schema() -> dict[str, Any]:
+    """The JSON schema of a workflow file. Of a stage only its kind is required: `defaults` may hold all the rest."""
+    schema = schema_of(workflow_model(), kinds=tuple(STAGES))
+    for name, part in schema["$defs"].items():
+        if "required" in part and name != "StageRef":
+            part["required"] = [key for key in part["required"] if key in ("stage", "name", "from", "manifest")]
+    return schema
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def quantile(values: np.ndarray, share: float) -> float:
     below, above = float(ordered[low]), float(ordered[min(low + 1, ordered.size - 1)])
     if position == low or below == above:
         return below
-    return math.inf if math.isinf(above) else below + (position - low) * (above - below)
+    return below + (position - low) * (above - below)
 
 
 def mean_dice(scores: "pd.DataFrame") -> "pd.DataFrame":

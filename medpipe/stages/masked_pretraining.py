@@ -7,6 +7,9 @@ leaves  weights.safetensors and model.json (the encoder alone), metrics.csv, rec
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
+from pydantic import model_validator
+
+from medpipe.backbones.options import StunetOptions
 from medpipe.backbones.registry import VolumeBackboneConfig
 from medpipe.config.base import execution
 from medpipe.datasets.augmentation import AugmentationConfig
@@ -14,7 +17,7 @@ from medpipe.datasets.cases import CasesConfig
 from medpipe.datasets.patches import PatchConfig
 from medpipe.stages.stage import Stage, StageRun
 from medpipe.stages.training import prepare, seeded, train
-from medpipe.stages.volumes import PreprocessingConfig
+from medpipe.stages.volumes import PreprocessingConfig, check_patch_fits
 from medpipe.tasks.options import MaskingConfig, TrainingConfig
 from medpipe.version import __version__
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from medpipe.tasks.model_record import ModelRecord
 
 ENCODER = "backbone.encoder."  # all that is handed over
+SPARSE_LEVELS = 5  # of six: their total stride is the edge of a hidden block
 
 
 @final
@@ -41,6 +45,19 @@ class MaskedPretraining(Stage):
     augmentation: AugmentationConfig | None = AugmentationConfig()
     training: TrainingConfig
     jobs: int | None = execution(None, ge=1, description="worker processes for preprocessing")
+
+    @model_validator(mode="after")
+    def patches_fit(self) -> "MaskedPretraining":
+        divisor = self.backbone.divisor
+        if self.masking.method == "sparse":
+            if not isinstance(self.backbone, StunetOptions):
+                raise ValueError(
+                    f"masking.method sparse needs a backbone with a masked form (stunet), got {self.backbone.name}; "
+                    "or set method: dense"
+                )
+            divisor = self.backbone.level_strides[SPARSE_LEVELS - 1]
+        check_patch_fits(self.patches.size, divisor, self.backbone.name)
+        return self
 
     def run(self, run: StageRun) -> None:
         from medpipe.datasets.cases import list_cases

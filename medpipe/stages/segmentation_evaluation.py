@@ -46,7 +46,7 @@ class SegmentationEvaluation(Stage):
         from medpipe.datasets.cases import list_cases
         from medpipe.datasets.workers import work_through
         from medpipe.metrics.aggregation import summary
-        from medpipe.reporting.tables import score_table_text
+        from medpipe.reporting.tables import print_score_table
 
         folder = run.folder_of(self.predictions)
         record = read_predictions(folder)
@@ -62,7 +62,7 @@ class SegmentationEvaluation(Stage):
                 on_result=lambda index, result: progress.advance(),
             )
         rows = [row for of_case in scored for row in of_case[0]]
-        not_annotated = sum((of_case[1] for of_case in scored), [])
+        not_annotated = [name for of_case in scored for name in of_case[1]]
         if not rows:
             raise ValueError(f"none of the {len(cases)} cases has an annotated structure to compare with")
         order = {(model.title, model.share): rank for rank, model in enumerate(record.models)}
@@ -73,10 +73,11 @@ class SegmentationEvaluation(Stage):
         temporary.replace(run.path(SCORES_FILE))
         table = summary(scores)
         run.write_json("summary.json", {"scores": table.to_dict(orient="records"), "not_annotated": not_annotated})
-        run.output.table(score_table_text(scores))
+        print_score_table(scores, run.output.console)
         if not_annotated:
             run.output.warn(
-                f"{len(not_annotated)} structures are not annotated in their case and not scored: {', '.join(not_annotated[:8])}"
+                f"{len(not_annotated)} structures are not annotated in their case and not scored: "
+                f"{', '.join(not_annotated[:8])}"
             )
 
 

@@ -11,7 +11,7 @@ from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, final
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from medpipe.backbones.registry import VolumeBackboneConfig
 from medpipe.config.base import StageRef, execution
@@ -21,7 +21,7 @@ from medpipe.datasets.patches import PatchConfig
 from medpipe.stages.predictions import MEMBERS_FILE
 from medpipe.stages.stage import Stage, StageRun
 from medpipe.stages.training import prepare, seeded, train
-from medpipe.stages.volumes import FoldsConfig, PreprocessingConfig
+from medpipe.stages.volumes import FoldsConfig, PreprocessingConfig, check_patch_fits
 from medpipe.tasks.options import LossConfig, PredictionConfig, TrainingConfig
 from medpipe.version import __version__
 
@@ -91,6 +91,11 @@ class SegmentationTraining(Stage):
         if len(set(structures)) != len(structures):
             raise ValueError(f"a structure is named twice: {', '.join(structures)}")
         return structures
+
+    @model_validator(mode="after")
+    def patches_fit(self) -> "SegmentationTraining":
+        check_patch_fits(self.patches.size, self.backbone.divisor, self.backbone.name)
+        return self
 
     def structures_needed(self) -> tuple[str, ...]:
         return self.structures

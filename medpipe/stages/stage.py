@@ -32,11 +32,11 @@ class Progress(Protocol):
 class Output(Protocol):
     """What a stage may say while it runs; the engine decides how it looks on a terminal, in a file, in a job's log."""
 
+    console: Any  # a rich console, for tables
+
     def say(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None: ...
-
-    def table(self, table: Any) -> None: ...
 
     def progress(self, label: str, total: int, done: int = 0) -> Any: ...
 

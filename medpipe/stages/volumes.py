@@ -1,5 +1,6 @@
 """What the stages on CT volumes share: the values of preprocessing, and how a stage comes to its resolved form."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +54,7 @@ class PreprocessingConfig(Config):
 
 
 class FoldsConfig(Config):
-    """Cross-validation by patient. `run` names the folds that are trained; count 1 trains on all, without validation."""
+    """Cross-validation by patient; `run` names the folds to train. count 1 trains on all, without validation."""
 
     count: int = Field(5, ge=1)
     run: tuple[int, ...] = (0,)
@@ -64,3 +65,13 @@ class FoldsConfig(Config):
         if wrong or not self.run or len(set(self.run)) != len(self.run):
             raise ValueError(f"'run' must name different folds of 0 to {self.count - 1}, got {list(self.run)}")
         return self
+
+
+def check_patch_fits(size: Sequence[int], divisor: Sequence[int], backbone: str) -> None:
+    """ValueError where a side of the patch does not divide by what the backbone needs, with the next size that does."""
+    if any(side % step for side, step in zip(size, divisor, strict=True)):
+        fitting = [-(-side // step) * step for side, step in zip(size, divisor, strict=True)]
+        raise ValueError(
+            f"patches.size {list(size)} must divide by {list(divisor)} for this {backbone}; "
+            f"the next that does is {fitting}"
+        )

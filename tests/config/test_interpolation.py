@@ -134,10 +134,10 @@ def test_an_avalanche_of_references_is_stopped() -> None:
 
 
 def test_long_chains_are_refused_instead_of_exhausting_the_stack() -> None:
-    """400 links would be some 2800 calls deep, Python allows 1000."""
+    """400 links would be some 2800 calls deep, Python allows 1000; 120 lists within each other are 7140 copies."""
     forward = [f"k{link}: ${{k{link + 1}}}" for link in range(400)]
     assert "more references in a row than make sense" in refusal("\n".join([*forward, "k400: 1"]))
-    nested = [f"k{link}: ['${{k{link - 1}}}']" for link in range(1, 400)]
+    nested = [f"k{link}: ['${{k{link - 1}}}']" for link in range(1, 120)]
     assert "nest too deep" in refusal("\n".join(["k0: [1]", *nested]))
 
 

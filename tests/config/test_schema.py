@@ -61,6 +61,10 @@ def test_a_reference_may_stand_for_a_value_of_any_type(
     assert faults(schema, toy.text.replace(value, reference)) == []
 
 
+def test_the_tag_of_a_variant_stays_a_constant_for_completion(schema: dict[str, Any]) -> None:
+    assert schema["$defs"]["Stunet"]["properties"]["name"]["const"] == "stunet"
+
+
 def test_descriptions_titles_and_defaults_reach_the_editor(schema: dict[str, Any]) -> None:
     training = schema["$defs"]["Training"]["properties"]
     assert training["num_steps"]["description"] == "optimiser steps"

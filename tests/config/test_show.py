@@ -99,7 +99,11 @@ def test_keys_are_quoted_where_they_must_be(key: str) -> None:
 
 
 def test_plain_words_and_paths_need_no_quotes() -> None:
-    assert [written(text) for text in ("stunet", "/a/b.nii.gz", "two words")] == ["stunet", "/a/b.nii.gz", "two words"]
+    assert [written(text) for text in ("stunet", ".cache/b.nii.gz", "two words")] == [
+        "stunet",
+        ".cache/b.nii.gz",
+        "two words",
+    ]
 
 
 def test_a_list_of_several_origins_is_written_one_entry_a_line(toy: SimpleNamespace) -> None:
@@ -110,9 +114,18 @@ def test_a_list_of_several_origins_is_written_one_entry_a_line(toy: SimpleNamesp
     )
 
 
+def test_short_lists_of_lists_stay_on_one_line() -> None:
+    assert render(read_text("a:\n- [1, 2]\n- []\n- [[x]]\n", "f")) == "a: [[1, 2], [], [[x]]]  # f:2\n"
+    assert render(read_text("a: [[1, {b: 2}]]", "f")).splitlines()[1].strip() == "-"
+
+
 def test_an_argument_with_a_line_break_cannot_break_out_of_its_comment() -> None:
-    tree = apply_overrides(read_text("a: x", "w"), ['a="y"\n#'])
-    assert plain(reread(render(tree))) == {"a": "y"}
+    tree = apply_overrides(read_text("a: x", "w"), ["a=y\n  z"])
+    assert render(tree) == "a: y z  # command line: a=y\\x0a  z\n"
+
+
+def test_what_yaml_1_1_takes_for_booleans_is_quoted_for_its_readers() -> None:
+    assert [written(text) for text in ("no", "On", "y", "north")] == ['"no"', '"On"', '"y"', "north"]
 
 
 def test_an_infinite_default_is_refused_by_name() -> None:

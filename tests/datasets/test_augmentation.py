@@ -23,7 +23,9 @@ def patch(seed: int = 0) -> np.ndarray:
 
 
 def test_mirroring_left_and_right_is_refused_where_they_are_labels() -> None:
-    with pytest.raises(ValueError, match=r"mirror_axes \[0, 2\] exchanges left and right .* but femur_left, rib_right_2"):
+    with pytest.raises(
+        ValueError, match=r"mirror_axes \[0, 2\] exchanges left and right .* but femur_left, rib_right_2"
+    ):
         check_mirroring(["bladder", "femur_left", "rib_right_2"], (0, 2))
     check_mirroring(["femur_left"], (0, 1))
     check_mirroring(["bladder", "upright_thing", "cleft"], (0, 1, 2))
@@ -64,13 +66,19 @@ def test_a_factor_lies_under_and_over_one_with_equal_chance() -> None:
     assert factors.max() <= 1.5
     assert abs(np.mean(factors < 1) - 0.5) < 0.04  # five standard errors
     assert draw_factor((1.2, 1.2), rng) == pytest.approx(1.2)
+    assert max(draw_factor((0.5, 0.9), rng) for _ in range(100)) <= 0.9
+
+
+def test_a_range_in_the_wrong_order_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a range is \(low, high\)"):
+        AugmentationConfig(gamma=(1.5, 0.7))
 
 
 def test_mirror_axes_are_drawn_with_probability_one_half() -> None:
     rng = np.random.default_rng(0)
     drawn = [draw_mirrored_axes(AugmentationConfig(mirror_axes=(0, 1)), rng) for _ in range(2000)]
     assert abs(np.mean([0 in axes for axes in drawn]) - 0.5) < 0.056  # five standard errors
-    assert {axes for axes in drawn} == {(), (0,), (1,), (0, 1)}
+    assert set(drawn) == {(), (0,), (1,), (0, 1)}
     assert draw_mirrored_axes(AugmentationConfig(), rng) == ()
 
 
@@ -128,4 +136,6 @@ def test_the_same_generator_gives_the_same_patch_and_float32() -> None:
 
 def test_without_any_probability_nothing_changes() -> None:
     off = {name: 0.0 for name in AugmentationConfig.model_fields if name.endswith("probability")}
-    np.testing.assert_array_equal(augment_intensity(patch(), AugmentationConfig(**off), np.random.default_rng(0)), patch())
+    np.testing.assert_array_equal(
+        augment_intensity(patch(), AugmentationConfig(**off), np.random.default_rng(0)), patch()
+    )

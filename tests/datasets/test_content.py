@@ -45,10 +45,14 @@ def test_the_key_changes_with_a_byte_of_image_or_labels(case: Case) -> None:
 
 
 def test_the_key_changes_with_what_the_manifest_reads_in_the_labels(case: Case, manifest: Make) -> None:
-    base = dict(layout="totalsegmentator", structures={"bladder": {}, "rectum": {}})
+    base = {"layout": "totalsegmentator", "structures": {"bladder": {}, "rectum": {}}}
     same = replace(case, manifest=manifest(**base, description="other", licence="x"))
     assert content_key(same) == content_key(case)
-    for change in ({"overlapping": True}, {"if_absent": "not_annotated"}, {"structures": {"rectum": {}, "bladder": {}}}):
+    for change in (
+        {"overlapping": True},
+        {"if_absent": "not_annotated"},
+        {"structures": {"rectum": {}, "bladder": {}}},
+    ):
         assert content_key(replace(case, manifest=manifest(**{**base, **change}))) != content_key(case)
 
 

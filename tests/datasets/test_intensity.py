@@ -49,9 +49,7 @@ def test_values_that_are_all_alike_are_refused() -> None:
 
 
 def test_normalising_clips_centres_and_scales() -> None:
-    preprocessing = Preprocessing(
-        spacing_mm=(1, 1, 1), intensity=Intensity(clip_hu=(-100, 200), mean_hu=50, sd_hu=25)
-    )
+    preprocessing = Preprocessing(spacing_mm=(1, 1, 1), intensity=Intensity(clip_hu=(-100, 200), mean_hu=50, sd_hu=25))
     hu = np.array([-3000, -100, 50, 200, 3000], dtype=np.int16)
     np.testing.assert_array_equal(preprocessing.normalise(hu), np.array([-6, -6, 0, 6, 6], dtype=np.float32))
     assert preprocessing.air_value == preprocessing.normalise(np.array([AIR_HU]))[0] == -6

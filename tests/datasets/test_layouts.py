@@ -21,9 +21,11 @@ def test_nnunet_pairs_images_with_labels_by_id(tmp_path: Path, manifest: Make, w
     assert cases[0].label_values == {"bladder": (1,), "rectum": (2,)}
 
 
-@pytest.mark.parametrize(
-    "labels", [{"background": 0, "Urinary_Bladder": 7, "rectum": [3, 4]}, {"0": "background", "7": "urinary bladder", "3": "rectum"}]
-)  # fmt: skip
+VERSION_2 = {"background": 0, "Urinary_Bladder": 7, "rectum": [3, 4]}
+VERSION_1 = {"0": "background", "7": "urinary bladder", "3": "rectum"}
+
+
+@pytest.mark.parametrize("labels", [VERSION_2, VERSION_1])
 def test_nnunet_takes_label_values_from_dataset_json_by_name(
     tmp_path: Path, manifest: Make, write_nnunet: Write, labels: dict
 ) -> None:
@@ -39,7 +41,7 @@ def test_a_manifest_and_a_dataset_json_that_disagree_are_refused(
 ) -> None:
     write_nnunet(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "bladder": 104, "rectum": 2}}))
-    with pytest.raises(DataFaults, match="dataset.json: bladder has label 104 here, 1 in the manifest"):
+    with pytest.raises(DataFaults, match=r"dataset.json: bladder has label 104 here, 1 in the manifest"):
         list_layout(manifest(), tmp_path)
 
 
@@ -79,7 +81,9 @@ def test_totalsegmentator_finds_masks_and_the_split_of_its_table(
 ) -> None:
     for case_id in ("s0001", "s0002"):
         write_masks(tmp_path, case_id)
-    (tmp_path / "meta.csv").write_text("\ufeffimage_id;age;split\r\ns0001;50;train\r\ns0002;;test\r\n", encoding="utf-8")
+    (tmp_path / "meta.csv").write_text(
+        "\ufeffimage_id;age;split\r\ns0001;50;train\r\ns0002;;test\r\n", encoding="utf-8"
+    )
     toy = manifest(layout="totalsegmentator", test={"split_column": "split"}, folder=".")
     assert [(case.case_id, case.listed_part) for case in list_layout(toy, tmp_path)] == [
         ("s0001", "train"),
@@ -153,7 +157,7 @@ def test_a_case_id_that_does_not_match_the_pattern_is_named(
 def test_patients_come_from_a_table(tmp_path: Path, manifest: Make, write_nnunet: Write) -> None:
     write_nnunet(tmp_path)
     (tmp_path / "patients.csv").write_text("case_id,patient_id\np1_a,x\np1_b,x\n")
-    with pytest.raises(DataFaults, match="patients.csv: no patient for case p2_a"):
+    with pytest.raises(DataFaults, match=r"patients.csv: no patient for case p2_a"):
         list_layout(manifest(patients={"table": "patients.csv"}), tmp_path)
 
 

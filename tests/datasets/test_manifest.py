@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ def load(tmp_path: Path, text: str) -> Manifest:
     return load_manifest("toy.yaml", tmp_path)
 
 
-@pytest.mark.parametrize("path", sorted((share_folder("data") / "manifests").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((share_folder("data") / "manifests").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_manifest_loads_and_bears_its_files_name(path: Path) -> None:
     manifest = load_manifest(path.stem)
     assert manifest.manifest == path.stem
@@ -27,7 +30,7 @@ def test_data_sets_do_not_share_phantoms() -> None:
     stand_ins = [stand_in for path in paths if (stand_in := load_manifest(path.stem).phantom)]
     seeds = sorted(stand_in.first_seed for stand_in in stand_ins)
     assert len(seeds) >= 3
-    assert all(later - earlier >= 10_000 for earlier, later in zip(seeds, seeds[1:], strict=False))
+    assert all(later - earlier >= 10_000 for earlier, later in itertools.pairwise(seeds))
 
 
 def test_totalsegmentator_names_its_117_structures_in_the_order_of_the_class_map(real_data: Path) -> None:
@@ -59,7 +62,7 @@ def test_a_faulty_manifest_is_refused_with_its_place(tmp_path: Path, text: str, 
 
 
 def test_an_unknown_manifest_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'gynaecologic' is neither a path nor one of .*gynecologic_brachytherapy"):
+    with pytest.raises(ValueError, match=r"'gynaecologic' is neither a path nor one of .*gynecologic_brachytherapy"):
         load_manifest("gynaecologic")
 
 

@@ -102,8 +102,8 @@ def test_a_volume_smaller_than_the_patch_is_centred_in_air_and_background(make_c
         assert sample["volume"].shape == (1, 12, 14, 16)
     sample = dataset([case], patches=PatchConfig(size=(12, 14, 16))).arrays(1)
     assert sample["volume"][0, 0, 0, 0] == np.float32(PREPROCESSING.air_value) == np.float32((-200 - 40) / 50)
-    np.testing.assert_array_equal(sample["target"][1:10, 2:12, 2:13], case.labels())
-    assert not sample["target"][10:].any()
+    np.testing.assert_array_equal(sample["target"][2:11, 2:12, 3:14], case.labels())
+    assert not sample["target"][11:].any()
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
@@ -114,9 +114,7 @@ def test_the_same_sample_comes_from_any_number_of_loader_workers(make_case: Make
     indices = list(range(100, 112))
 
     def load(num_workers: int) -> list[dict[str, torch.Tensor]]:
-        loader = DataLoader(
-            patches, batch_size=2, sampler=indices, num_workers=num_workers, multiprocessing_context="spawn" if num_workers else None
-        )  # fmt: skip
+        loader = DataLoader(patches, batch_size=2, sampler=indices, num_workers=num_workers)
         return list(loader)
 
     alone, shared = load(0), load(2)
@@ -146,11 +144,11 @@ def test_each_epoch_takes_each_case_once_in_an_order_of_its_own(make_case: MakeC
 
 
 @pytest.mark.parametrize(("batch_size", "forced"), [(2, 1), (3, 1), (4, 1), (6, 2), (9, 3)])
-def test_the_last_third_of_a_batch_holds_a_labelled_voxel(
-    make_case: MakeCase, batch_size: int, forced: int
-) -> None:
+def test_the_last_third_of_a_batch_holds_a_labelled_voxel(make_case: MakeCase, batch_size: int, forced: int) -> None:
     patches = dataset([make_case()], batch_size=batch_size, patches=PatchConfig(size=(3, 3, 3)))
-    holds = np.array([[patches.arrays(batch_size * batch + at)["target"].any() for at in range(batch_size)] for batch in range(40)])
+    holds = np.array(
+        [[patches.arrays(batch_size * batch + at)["target"].any() for at in range(batch_size)] for batch in range(40)]
+    )
     # nnU-Net's rounding: sample at < round(batch size * 0.67) lies anywhere.
     assert holds[:, batch_size - forced :].all()
     # 243 labelled voxels of 32 640: a random patch of 27 voxels seldom touches them.
@@ -175,9 +173,7 @@ def test_a_structure_that_a_case_lacks_is_not_centred_on(make_case: MakeCase) ->
 
 def test_pretraining_patches_centre_on_the_body(make_case: MakeCase) -> None:
     case = make_case()
-    patches = dataset(
-        [case], structures=(), output=None, patches=PatchConfig(size=(1, 1, 1), foreground_fraction=1.0)
-    )
+    patches = dataset([case], structures=(), output=None, patches=PatchConfig(size=(1, 1, 1), foreground_fraction=1.0))
     lowest = PREPROCESSING.normalise(np.array([-300]))[0]
     assert all(patches.arrays(index)["volume"][0, 0, 0, 0] >= lowest for index in range(50))
 
@@ -197,7 +193,9 @@ def test_what_is_not_annotated_is_said_and_never_centred_on(make_case: MakeCase)
 
 def test_structures_of_two_data_sets_are_learned_together(make_case: MakeCase) -> None:
     first, second = make_case("a"), replace(make_case("b"), structures=("uterus", "rectum"))
-    patches = dataset([first, second], structures=("rectum", "uterus", "bladder"), patches=PatchConfig(size=(30, 32, 34)))
+    patches = dataset(
+        [first, second], structures=("rectum", "uterus", "bladder"), patches=PatchConfig(size=(30, 32, 34))
+    )
     for index in range(2):
         sample = patches.arrays(index)
         values = set(np.unique(sample["target"]).tolist())
@@ -257,7 +255,7 @@ def test_what_is_annotated_nowhere_cannot_be_learned(make_case: MakeCase) -> Non
 
 
 def test_overlapping_structures_are_not_for_softmax(make_case: MakeCase) -> None:
-    with pytest.raises(ValueError, match="case a may overlap .* use output: sigmoid"):
+    with pytest.raises(ValueError, match=r"case a may overlap .* use output: sigmoid"):
         dataset([make_case(kind="masks")])
 
 
@@ -274,10 +272,12 @@ def test_left_right_mirroring_is_refused_where_the_dataset_is_made(make_case: Ma
 
 def test_a_patch_of_64_cubed_with_augmentation_takes_under_60_ms(make_case: MakeCase) -> None:
     case = make_case(shape=(96, 96, 96))
-    patches = dataset([case], patches=PatchConfig(size=(64, 64, 64)), augmentation=AugmentationConfig(mirror_axes=(0, 1, 2)))
+    patches = dataset(
+        [case], patches=PatchConfig(size=(64, 64, 64)), augmentation=AugmentationConfig(mirror_axes=(0, 1, 2))
+    )
     patches.arrays(0)
     start = time.process_time()  # of this process alone: other work on the machine does not count
     for index in range(40):
         patches.arrays(index)
-    # Two cores train the demo, and a step takes 0.6 s; measured here 12 ms.
+    # Two cores train the demo, and a step takes 0.6 s; measured 15 to 25 ms.
     assert (time.process_time() - start) / 40 < 0.060

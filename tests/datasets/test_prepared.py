@@ -108,9 +108,7 @@ def test_the_intensity_is_no_part_of_the_key_the_grid_and_the_files_are(
     assert folder_of(PREPROCESSING) != first
 
 
-def test_a_truncated_entry_is_made_again(
-    tmp_path: Path, manifest: Make, write_nnunet: Write, data: DataConfig
-) -> None:
+def test_a_truncated_entry_is_made_again(tmp_path: Path, manifest: Make, write_nnunet: Write, data: DataConfig) -> None:
     cases = list_layout(manifest(), write_nnunet(tmp_path / "set", ids=("p1",)))
     (first,) = prepare_cases(cases, PREPROCESSING, data)
     whole = (first.folder / IMAGE).read_bytes()
@@ -180,5 +178,5 @@ def test_a_faulty_case_is_refused_with_its_name(
 ) -> None:
     folder = write_nnunet(tmp_path / "set")
     (folder / "imagesTr/p1_b_0000.nii.gz").write_bytes(b"")
-    with pytest.raises(DataFault, match="p1_b_0000.nii.gz: case p1_b: the file is empty"):
+    with pytest.raises(DataFault, match=r"p1_b_0000.nii.gz: case p1_b: the file is empty"):
         prepare_cases(list_layout(manifest(), folder), PREPROCESSING, data, jobs=2)

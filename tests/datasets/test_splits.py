@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_a_split_depends_on_the_seed_alone(cases: list[Case]) -> None:
 def test_smaller_labelled_shares_lie_within_larger_ones(cases: list[Case]) -> None:
     shares = [patients(labelled_share(cases, share, seed=3)) for share in (0.01, 0.1, 0.25, 0.5, 1.0)]
     assert [len(share) for share in shares] == [1, 3, 8, 15, 30]
-    assert all(smaller < larger for smaller, larger in zip(shares, shares[1:], strict=False))
+    assert all(smaller < larger for smaller, larger in itertools.pairwise(shares))
 
 
 def test_a_labelled_share_takes_all_examinations_of_a_patient(cases: list[Case]) -> None:

@@ -9,7 +9,10 @@ ALIASES = load_manifest("gynecologic_brachytherapy").aliases
 @pytest.mark.parametrize(
     ("name", "structure"),
     [
-        *((name, "ctv_high_risk") for name in ("HRCTV", "HR-CTV", "CTV_HR", "CTVHR", "hr ctv", "HR_CTV_Fx2", "CTV-T_HR")),
+        *(
+            (name, "ctv_high_risk")
+            for name in ("HRCTV", "HR-CTV", "CTV_HR", "CTVHR", "hr ctv", "HR_CTV_Fx2", "CTV-T_HR")
+        ),
         *((name, "ctv_high_risk") for name in ("zHRCTV", "HRCTV Fr03", "CTV_High", "ctv_high_risk")),
         *((name, "bladder") for name in ("Bladder", "BLADDER", " Blase", "Vessie", "Bl")),
         *((name, "rectum") for name in ("RECTUM", "Rect", "Rektum", "rectum_fx1")),
@@ -33,7 +36,9 @@ def test_a_planning_helper_or_another_structure_is_nothing(name: str) -> None:
     assert resolve_names([name], ALIASES).chosen == {}
 
 
-@pytest.mark.parametrize("names", [["HRCTV", "HR-CTV"], ["HRCTV", "HRCTV_Fx2"], ["Bladder", "Bladder"], ["Ut", "Uterus"]])
+@pytest.mark.parametrize(
+    "names", [["HRCTV", "HR-CTV"], ["HRCTV", "HRCTV_Fx2"], ["Bladder", "Bladder"], ["Ut", "Uterus"]]
+)
 def test_two_candidates_for_one_structure_are_refused_by_name(names: list[str]) -> None:
     with pytest.raises(AmbiguousName, match=f"could be any of '{names[0]}', '{names[1]}'.*choose"):
         resolve_names(names, ALIASES)

@@ -84,6 +84,24 @@ def test_jobs_that_would_not_fit_into_memory_are_not_started_and_it_is_said(capl
     assert "cases: the largest case may take 1000000.0 GiB" in caplog.text
 
 
+def test_a_program_without_a_guard_is_not_run_again_by_its_workers(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "print('started', flush=True)\n"
+        "from medpipe.datasets.workers import work_through\n"
+        "print(work_through(abs, [-1, -2], names=['a', 'b'], jobs=2), flush=True)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run(
+        [sys.executable, program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert run.stdout.split("\n") == ["started", "[1, 2]", ""], run.stderr
+
+
 def test_workers_end_with_a_killed_parent() -> None:
     program = (
         "import time, multiprocessing as m\n"

@@ -61,5 +61,3 @@ def test_starts_are_counted(tmp_path: Path) -> None:
         ledger.begin("f", {"started": str(start)})
     ledger.finish("f", {"seconds": 1})
     assert [entry["started"] for entry in ledger.done()["starts"]] == ["0", "1", "2"]
-
-

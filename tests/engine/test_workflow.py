@@ -31,7 +31,9 @@ def test_a_reference_to_a_stage_of_the_wrong_kind_is_refused(tmp_path: Path, wri
         tmp_path,
         "  first: {stage: writing, word: a}\n  scores: {stage: segmentation_evaluation, predictions: {from: first}}\n",
     )
-    with pytest.raises(ConfigError, match=r"workflow.yaml:4:.*'predictions' takes from a stage of kind segmentation_pred"):
+    with pytest.raises(
+        ConfigError, match=r"workflow.yaml:4:.*'predictions' takes from a stage of kind segmentation_pred"
+    ):
         load_workflow(path)
 
 

@@ -66,7 +66,7 @@ def train(kind: str, folder: Path) -> int:
     """Train to the end or until SIGTERM. Returns the exit code."""
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     task, data = build(kind)
     config = TrainingConfig(
         num_steps=NUM_STEPS,

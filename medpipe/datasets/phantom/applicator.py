@@ -1,4 +1,4 @@
-"""An intracavitary applicator: a tandem in the uterus with a ring or ovoids at the cervix, or one in the vagina alone."""
+"""An intracavitary applicator: a tandem in the uterus with a ring or ovoids at the cervix, or a vaginal one."""
 
 import numpy as np
 

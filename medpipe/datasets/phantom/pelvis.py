@@ -68,11 +68,16 @@ class PelvisConfig(Config):
             raise ValueError(f"bladder_ml {self.bladder_ml}: expected 10 <= lowest < highest <= 450")
         return self
 
+    def case_id(self, seed: int, fraction: int) -> str:
+        """phantom_0003, or phantom_0003_fx1 where a patient comes more than once."""
+        return patient_id(seed) if self.fractions == 1 else f"{patient_id(seed)}_fx{fraction + 1}"
+
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
     """One examination. `volume`: int16 HU; `masks`: PELVIC_STRUCTURES, empty where the patient lacks one."""
 
+    seed: int
     case_id: str
     patient_id: str
     volume: Volume
@@ -110,9 +115,11 @@ def generate_pelvis(seed: int, config: PelvisConfig, *, fraction: int = 0) -> Ph
     masks = masks_of(anatomy)
     stack = MaskStack(np.stack([masks[name] for name in PELVIC_STRUCTURES]), affine, PELVIC_STRUCTURES)
     volume = Volume(_image(config, space, build, anatomy, draws), affine)
-    patient_id = f"phantom_{seed:04d}"
-    case_id = patient_id if config.fractions == 1 else f"{patient_id}_fx{fraction + 1}"
-    return Phantom(case_id, patient_id, volume, stack)
+    return Phantom(seed, config.case_id(seed, fraction), patient_id(seed), volume, stack)
+
+
+def patient_id(seed: int) -> str:
+    return f"phantom_{seed:04d}"
 
 
 def _grid(config: PelvisConfig, draws: Draws) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:

@@ -13,7 +13,7 @@ FAR_MM = 60.0
 # A tube's distance is evaluated this far beyond its surface; carving and walls need less.
 TUBE_REACH_MM = 8.0
 
-Point = tuple[float, float, float]
+Vector = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +72,11 @@ def smooth_field(
     along_z = np.exp(1j * (np.outer(waves[:, 0], z) + phases[:, None]))
     in_plane = np.exp(1j * np.outer(waves[:, 1], y))[:, :, None] * np.exp(1j * np.outer(waves[:, 2], x))[:, None, :]
     in_plane = in_plane.reshape(num_waves, -1)
-    field = along_z.real.T @ in_plane.real - along_z.imag.T @ in_plane.imag
+    field = np.real(along_z).T @ np.real(in_plane) - np.imag(along_z).T @ np.imag(in_plane)
     return (field * np.sqrt(2.0 / num_waves)).reshape(len(z), len(y), len(x))
 
 
-def ellipsoid(
-    space: Space, centre: Sequence[float], radii: Sequence[float], axes: np.ndarray | None = None
-) -> np.ndarray:
+def ellipsoid(space: Space, centre: Vector, radii: Vector, axes: np.ndarray | None = None) -> np.ndarray:
     """Distance to an ellipsoid, exact to first order at its surface. `axes` (3, 3): its unit axes as rows."""
     offset = (space.x - centre[0], space.y - centre[1], space.z - centre[2])
     if axes is not None:
@@ -89,7 +87,7 @@ def ellipsoid(
     return level * (level - 1) / np.maximum(slope, 1e-6)
 
 
-def ball(space: Space, centre: Sequence[float], radius: float) -> np.ndarray:
+def ball(space: Space, centre: Vector, radius: float) -> np.ndarray:
     return np.sqrt((space.x - centre[0]) ** 2 + (space.y - centre[1]) ** 2 + (space.z - centre[2]) ** 2) - radius
 
 
@@ -113,7 +111,7 @@ def tube(space: Space, points: np.ndarray, radii: np.ndarray) -> tuple[np.ndarra
     return distance, nearest
 
 
-def capsules(space: Space, segments: Sequence[tuple[Sequence[float], Sequence[float], float, float]]) -> np.ndarray:
+def capsules(space: Space, segments: Sequence[tuple[Vector, Vector, float, float]]) -> np.ndarray:
     """Distance to a union of rods (start, end, radius at the start, radius at the end)."""
     points, radii = [], []
     for start, end, radius_start, radius_end in segments:
@@ -125,7 +123,7 @@ def capsules(space: Space, segments: Sequence[tuple[Sequence[float], Sequence[fl
     return distance
 
 
-def curve(controls: Sequence[Sequence[float]], step_mm: float = 4.0) -> np.ndarray:
+def curve(controls: Sequence[Vector] | np.ndarray, step_mm: float = 4.0) -> np.ndarray:
     """Points (N, 3) about every `step_mm` along a smooth (Catmull-Rom) curve through the controls."""
     knots = np.asarray(controls, dtype=np.float64)
     padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medpipe.datasets.phantom.build import Build
-from medpipe.datasets.phantom.shapes import Space, ball, blend, capsules, carve
+from medpipe.datasets.phantom.shapes import Space, Vector, ball, blend, capsules, carve
 
 # (y, z) along the middle of the sacrum, from the promontory to the tip of the coccyx.
 SACRAL_CURVE = np.array([(-31, 92), (-47, 76), (-66, 52), (-74, 30), (-70, 10), (-60, -6)], dtype=np.float64)
@@ -90,7 +90,7 @@ def _ilium(space: Space, scale: float, sign: int) -> np.ndarray:
         (106, 34, 78),
     ]
     middle = [(54, -50, 48), (56, -48, 62), (68, -36, 74), (78, -22, 80), (87, -4, 78), (94, 12, 66), (94, 24, 48)]
-    rods: list[tuple[Sequence[float], Sequence[float], float, float]] = []
+    rods: list[tuple[Vector, Vector, float, float]] = []
     finer = np.linspace(0, len(crest) - 1, 4 * len(crest) - 3)
     for position in finer:
         edge = scale * _between(crest, position) * (sign, 1, 1)

@@ -84,8 +84,8 @@ def _paint_bones(canvas: Canvas, anatomy: Anatomy, texture: Texture) -> None:
 
 def _paint_female_organs(canvas: Canvas, anatomy: Anatomy, texture: Texture, rng: np.random.Generator) -> None:
     """The uterus takes up some contrast medium, the tumour less of it; both stay in the range of muscle and bowel."""
-    womb = rng.uniform(60, 78)
-    tumour = womb - rng.uniform(20, 32)
+    womb = rng.uniform(64, 80)
+    tumour = womb - rng.uniform(26, 38)
     is_packed = anatomy.metal is not None
     packing = np.where(texture(7, 1.0) > 0.9, -250.0, 55.0 + texture(7, 25)) if is_packed else 45.0
     canvas.paint(anatomy.vagina, 48.0)
