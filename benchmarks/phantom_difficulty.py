@@ -71,8 +71,10 @@ def load_samples(seeds: Sequence[int], config: PelvisConfig) -> list[Sample]:
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
-    pieces, number = ndimage.label(mask)
-    return mask if number == 0 else pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    pieces = np.zeros(mask.shape, dtype=np.int32)
+    ndimage.label(mask, output=pieces)
+    sizes = np.bincount(pieces.ravel())[1:]
+    return mask if len(sizes) == 0 else pieces == 1 + np.argmax(sizes)
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:

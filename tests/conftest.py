@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Where the workflows, overlays and manifests that come with medpipe lie: in a checkout beside the package, in a wheel inside it."""
+"""Where the workflows, overlays and manifests of medpipe lie: in a checkout beside the package, in a wheel inside it."""
 
 from pathlib import Path
 from typing import Literal

@@ -7,7 +7,7 @@ taken by numpy and interpolation by scipy, both single-threaded: the number of t
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ Range = Annotated[tuple[float, float], AfterValidator(_in_order)]
 Patch = NDArray[np.float32]
 
 SIDED = re.compile(r"(^|_)(left|right)(_|$)")
-LEFT_RIGHT_AXIS = 2  # prepared volumes are oriented: d to the head, h to the front, w to the right
+Axis = Literal["depth", "height", "width"]
+AXES: tuple[Axis, ...] = ("depth", "height", "width")
+LEFT_RIGHT_AXIS: Axis = "width"  # prepared volumes are oriented: d to the head, h to the front, w to the right
 
 
 class AugmentationConfig(Config):
@@ -51,18 +53,16 @@ class AugmentationConfig(Config):
     inverted_gamma_probability: Probability = 0.1
     gamma_probability: Probability = 0.3
     gamma: Range = (0.7, 1.5)  # exponent; mean and SD are kept
-    mirror_axes: tuple[
-        Annotated[int, Field(ge=0, le=2)], ...
-    ] = ()  # of (d, h, w), each with probability 0.5; 2: left-right
+    mirror_axes: tuple[Axis, ...] = ()  # each with probability 0.5; width is left-right
 
 
-def check_mirroring(structures: Sequence[str], mirror_axes: Sequence[int]) -> None:
+def check_mirroring(structures: Sequence[str], mirror_axes: Sequence[Axis]) -> None:
     """ValueError where left and right are labels and would be exchanged."""
     sided = [name for name in structures if SIDED.search(name)]
     if LEFT_RIGHT_AXIS in mirror_axes and sided:
         raise ValueError(
-            f"mirror_axes {list(mirror_axes)} exchanges left and right (axis 2), but {', '.join(sided)} tell them "
-            "apart; leave axis 2 out"
+            f"mirror_axes [{', '.join(mirror_axes)}] exchanges left and right (width), but {', '.join(sided)} tell "
+            "them apart; leave width out"
         )
 
 
@@ -129,7 +129,7 @@ def augment_intensity(patch: Patch, config: AugmentationConfig, rng: np.random.G
 def draw_mirrored_axes(config: AugmentationConfig, rng: np.random.Generator) -> tuple[int, ...]:
     """The axes of (d, h, w) along which the patch is mirrored, each with probability 0.5."""
     heads = rng.random(3) < 0.5
-    return tuple(axis for axis in config.mirror_axes if heads[axis])
+    return tuple(number for number, axis in enumerate(AXES) if axis in config.mirror_axes and heads[number])
 
 
 def blur(patch: Patch, sigma: Sequence[float] | NDArray[np.float64]) -> Patch:

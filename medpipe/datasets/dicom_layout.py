@@ -67,7 +67,7 @@ def structure_masks(case: Case, grid: Grid, series: "Series | None", notes: list
         )
     except AmbiguousName as error:
         raise DataFault(case.labels, str(error)) from None
-    notes.append("names: " + "; ".join(resolution.table().splitlines()))
+    notes.append("names: " + "; ".join(" ".join(row.split()) for row in resolution.table().splitlines()))
     masks = {}
     for name, index in resolution.chosen.items():
         roi = structure_set.rois[index]

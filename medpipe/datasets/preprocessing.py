@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from medpipe.config.base import Config
 from medpipe.datasets.intensity import Intensity
@@ -37,17 +37,3 @@ class Preprocessing(Config):
         low, high = self.intensity.clip_hu
         clipped = np.clip(hu.astype(np.float32), np.float32(low), np.float32(high))
         return (clipped - np.float32(self.intensity.mean_hu)) / np.float32(self.intensity.sd_hu)
-
-
-class PreprocessingConfig(Config):
-    """What a workflow says; the intensity's numbers are measured on the first labelled stage's training cases."""
-
-    spacing_mm: tuple[float, float, float] = Field(description="voxel size along D, H, W of what the network sees")
-    interpolation: Literal["cubic", "linear"] = "cubic"
-    intensity: Intensity | None = None  # None: measured
-
-    def resolved(self, measured: Intensity) -> Preprocessing:
-        """With the given statistics unless the workflow fixes its own."""
-        return Preprocessing(
-            spacing_mm=self.spacing_mm, interpolation=self.interpolation, intensity=self.intensity or measured
-        )

@@ -34,6 +34,7 @@ def read_dataset(path: Path, *, with_pixels: bool, keywords: Sequence[str] | Non
     """One file's dataset, or only its `keywords`; DataFault if it is not DICOM or is cut off."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
+    from pydicom.uid import ImplicitVRLittleEndian
 
     tags = None if keywords is None else list(keywords)
     try:
@@ -42,6 +43,9 @@ def read_dataset(path: Path, *, with_pixels: bool, keywords: Sequence[str] | Non
             # Without the preamble, only these two tell a bare dataset from any other file.
             if "SOPClassUID" not in dataset or "SOPInstanceUID" not in dataset:
                 raise InvalidDicomError("no SOP class and instance")
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                # A bare dataset without the file's own header, as old archives hold them: DICOM's default encoding.
+                dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataFault(path, f"cannot be read: {error.strerror}") from error

@@ -65,19 +65,23 @@ def read_series(
     All else that is not one even stack of slices is refused with DataFault (see `slices.stack`).
     """
     found: list[str] = []
-    is_folder = isinstance(source, Path | str)
-    folder = Path(source) if isinstance(source, Path | str) else Path(source[0]).parent
-    files = dicom_files(folder) if isinstance(source, Path | str) else [Path(path) for path in source]
-    chosen = _choose(_group(files, is_listed=not is_folder, notes=found), series_uid, folder)
+    if isinstance(source, Path | str):
+        folder = Path(source)
+        groups = _group(dicom_files(folder), is_listed=False, notes=found)
+    else:
+        files = [Path(path) for path in source]
+        folder = files[0].parent
+        groups = _group(files, is_listed=True, notes=found)
+    chosen = _choose(groups, series_uid, folder)
     headers = {path: read_dataset(path, with_pixels=False) for path in chosen.paths}
     _check_same_frame(headers, found)
     ordered, affine = stack([slice_of(header, path) for path, header in headers.items()], folder, found)
     hu = np.empty((len(ordered), *ordered[0].shape), dtype=np.float32)
-    padded: list[float] = []
+    padded: list[int] = []
     for d, one in enumerate(ordered):
         hu[d] = _hounsfield(read_dataset(one.path, with_pixels=True), one.path, padded, found)
     if padded:
-        found.append(f"{int(sum(padded))} padding pixels set to {AIR_HU:.0f} HU")
+        found.append(f"{sum(padded)} padding pixels set to {AIR_HU:.0f} HU")
     first = headers[ordered[0].path]
     if notes is not None:
         notes.extend(found)
@@ -135,7 +139,7 @@ def _choose(series: list[SeriesFiles], series_uid: str | None, folder: Path) -> 
     raise DataFault(folder, f"holds no CT series {series_uid}; it holds {listing}")
 
 
-def _hounsfield(dataset: "Dataset", path: Path, padded: list[float], notes: list[str]) -> NDArray[np.float32]:
+def _hounsfield(dataset: "Dataset", path: Path, padded: list[int], notes: list[str]) -> NDArray[np.float32]:
     """(H, W) HU of one slice; `padded` collects how many padding pixels became air."""
     stored = _pixels(dataset, path)
     if "RescaleSlope" in dataset or "RescaleIntercept" in dataset:
@@ -149,7 +153,7 @@ def _hounsfield(dataset: "Dataset", path: Path, padded: list[float], notes: list
     hu = (stored * slope + intercept).astype(np.float32)
     is_padding = _is_padding(dataset, path, stored, slope, intercept, notes)
     if is_padding is not None and is_padding.any():
-        padded.append(float(np.count_nonzero(is_padding)))
+        padded.append(int(np.count_nonzero(is_padding)))
         hu[is_padding] = AIR_HU
     return hu
 

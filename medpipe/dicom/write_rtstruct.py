@@ -1,6 +1,7 @@
 """Masks as an RTSTRUCT that refers to their CT series, along voxel edges, read back and compared before it is kept."""
 
 import colorsys
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ def _header(series: Series, masks: MaskStack, names: list[str], description: str
     from pydicom import Dataset
 
     content = np.packbits(masks.array).tobytes()
-    identity = (series.series_uid, "\x1e".join(names), description, _digest(content))
+    identity = (series.series_uid, "\x1e".join(names), description, hashlib.sha256(content).hexdigest())
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = _RTSTRUCT
@@ -203,9 +204,3 @@ def _interpreted_type(structure: str) -> str:
 def _colour(number: int) -> list[int]:
     """Hues a golden angle apart, so that neighbours in the list are told apart."""
     return [round(255 * part) for part in colorsys.hsv_to_rgb(number * 0.381966 % 1, 0.8, 0.95)]
-
-
-def _digest(content: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()

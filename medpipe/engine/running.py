@@ -43,6 +43,9 @@ def run_command(
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(f"medpipe [bold]{workflow.values.workflow}[/bold] in {directory.folder}", highlight=False)
     console.print(RESEARCH_USE, style="dim")
+    data = workflow.values.data
+    if data.source == "phantom":
+        console.print(f"data: generated phantoms, kept in {data.cache}", highlight=False)
     plans = plan_run(workflow, directory, selection)
     if dry_run:
         print_plan(plans, workflow, console)

@@ -134,7 +134,8 @@ def find_file(kind: SharedKind, reference: str) -> Path:
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         hint = suggestion(reference, known, f"{kind} that come with medpipe")
         raise ConfigError([Problem(reference, None, None, f"no such {kind[:-1]} by name{hint}")])
-    return path
+    below = path.is_relative_to(Path.cwd())  # messages then name it as a user of the checkout would
+    return path.relative_to(Path.cwd()) if below else path
 
 
 def check_references(workflow: LoadedWorkflow) -> None:

@@ -95,10 +95,11 @@ def _read(path: Path, notes: list[str]) -> tuple[NDArray[Any], Affine]:
     try:
         image = kind.from_bytes(content)
         header: Any = image.header
-        _check_kind(header, len(content))
+        voxels: Any = image.dataobj
+        _check_kind(header, len(content) - voxels.offset)
         shape, removed = _three_axes(header.get_data_shape())
         affine = affine_of(header, shape, notes)
-        array = _scaled(image.dataobj).reshape(shape, order="F")
+        array = _scaled(voxels).reshape(shape, order="F")
     except (ValueError, OSError, EOFError, OverflowError, KeyError, HeaderDataError, HeaderTypeError) as error:
         raise DataFault(path, str(error)) from error
     if removed:
@@ -126,6 +127,7 @@ def _content(path: Path, notes: list[str]) -> bytes:
 
 
 def _check_kind(header: Any, num_bytes: int) -> None:
+    """num_bytes: what follows the header."""
     if not bytes(header["magic"]).startswith((b"n+1", b"n+2")):
         raise ValueError("the header of a .hdr/.img pair; convert it to a single .nii.gz")
     dtype = header.get_data_dtype()
@@ -133,9 +135,9 @@ def _check_kind(header: Any, num_bytes: int) -> None:
         what = "RGB colour" if dtype.fields else "complex" if dtype.kind == "c" else str(dtype)
         raise ValueError(f"holds {what} voxels; a CT or a label map has one number a voxel")
     shape = header.get_data_shape()
-    needed = int(header["vox_offset"]) + dtype.itemsize * int(np.prod(shape, dtype=np.float64))
+    needed = dtype.itemsize * int(np.prod(shape, dtype=np.float64))
     if num_bytes < needed:
-        raise ValueError(f"truncated: {num_bytes} bytes where the header announces {needed}; copy it again")
+        raise ValueError(f"truncated: {num_bytes} bytes of voxels where the header announces {needed}; copy it again")
 
 
 def _three_axes(shape: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:

@@ -6,16 +6,16 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medpipe.geometry.hounsfield import AIR_HU
 from medpipe.geometry.volume import Grid, LabelMap, MaskStack, Shape, Volume
 from medpipe.geometry.world import sitk_frame, to_sitk
 
 OnGrid = TypeVar("OnGrid", Volume, LabelMap, MaskStack)
 Interpolation = Literal["cubic", "linear", "nearest"]
 
-AIR_HU = -1024.0
 ANISOTROPY = 3.0  # of spacings; above it a spline through the slices rings (nnU-Net separates the axis there too)
 _EPSILON = 1e-4  # of a share: what float32 weights and positions leave of an exact tie
-_HALF = 0.5 - _EPSILON
+_HALF = 0.5 - _EPSILON / 2  # the share at which a lone label beats the background, too
 _SAME_DIRECTION = 1e-6  # of a direction cosine
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 from pydantic import Field
 
 from medpipe.config.base import StageRef
+from medpipe.datasets.augmentation import check_mirroring
 from medpipe.datasets.cases import Case, CasesConfig
 from medpipe.stages.predictions import (
     MEMBERS_FILE,
@@ -59,10 +60,12 @@ class SegmentationPrediction(Stage):
     ) -> None:
         """All cases of one model; those that are there from before a stop are kept."""
         todo = [case for case in cases if not case_path(run.folder, model, case.case_id).exists()]
-        progress.advance(len(cases) - len(todo), note=model.title)
+        if len(todo) < len(cases):
+            progress.advance(len(cases) - len(todo), note=model.title)
         if not todo:
             return
         ensemble = Ensemble.load(folders)
+        check_mirroring(ensemble.structures, self.prediction.mirror_axes)
         for case in todo:
             run.stop_if_asked()
             prediction = self.predict_one(run, ensemble, case)
@@ -136,7 +139,6 @@ class Ensemble:
         import torch
 
         from medpipe.datasets.preprocessing import Preprocessing
-        from medpipe.tasks.segmentation_network import as_fast_layout
         from medpipe.tasks.weights import load_model
 
         loaded = [load_model(folder) for folder in folders]
@@ -144,7 +146,7 @@ class Ensemble:
         record = loaded[0][1]
         assert record.output is not None, "load_model refuses other kinds"
         return cls(
-            networks=[as_fast_layout(network).to(device) for network, _ in loaded],  # type: ignore[misc]
+            networks=[network.to(device) for network, _ in loaded],
             preprocessing=Preprocessing.model_validate(record.preprocessing, strict=False),
             patch_size=record.patch_size,
             output=record.output,

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medpipe.backbones.registry import VolumeBackboneConfig
 from medpipe.config.base import StageRef, execution
-from medpipe.datasets.augmentation import AugmentationConfig
+from medpipe.datasets.augmentation import AugmentationConfig, check_mirroring
 from medpipe.datasets.cases import CasesConfig
 from medpipe.datasets.patches import PatchConfig
 from medpipe.stages.predictions import MEMBERS_FILE
@@ -93,8 +93,10 @@ class SegmentationTraining(Stage):
         return structures
 
     @model_validator(mode="after")
-    def patches_fit(self) -> "SegmentationTraining":
+    def values_fit(self) -> "SegmentationTraining":
         check_patch_fits(self.patches.size, self.backbone.divisor, self.backbone.name)
+        check_mirroring(self.structures, self.validation.mirror_axes)
+        check_mirroring(self.structures, self.augmentation.mirror_axes if self.augmentation else ())
         return self
 
     def structures_needed(self) -> tuple[str, ...]:

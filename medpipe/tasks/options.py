@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from medpipe.config.base import Config, execution
+from medpipe.datasets.augmentation import Axis
 
 
 class LossConfig(Config):
@@ -105,7 +106,7 @@ class PredictionConfig(Config):
     overlap: float = Field(
         default=0.5, ge=0, lt=1, description="share of a window that the next one covers again, at least"
     )
-    mirror_axes: tuple[Literal["depth", "height", "width"], ...] = Field(
+    mirror_axes: tuple[Axis, ...] = Field(
         default=(), description="predict mirrored as well; never width where left and right are labels"
     )
     precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"

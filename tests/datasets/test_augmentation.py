@@ -24,11 +24,11 @@ def patch(seed: int = 0) -> np.ndarray:
 
 def test_mirroring_left_and_right_is_refused_where_they_are_labels() -> None:
     with pytest.raises(
-        ValueError, match=r"mirror_axes \[0, 2\] exchanges left and right .* but femur_left, rib_right_2"
+        ValueError, match=r"mirror_axes \[depth, width\] exchanges left and right .* but femur_left, rib_right_2"
     ):
-        check_mirroring(["bladder", "femur_left", "rib_right_2"], (0, 2))
-    check_mirroring(["femur_left"], (0, 1))
-    check_mirroring(["bladder", "upright_thing", "cleft"], (0, 1, 2))
+        check_mirroring(["bladder", "femur_left", "rib_right_2"], ("depth", "width"))
+    check_mirroring(["femur_left"], ("depth", "height"))
+    check_mirroring(["bladder", "upright_thing", "cleft"], ("depth", "height", "width"))
 
 
 def test_a_rotation_is_one_of_millimetres_whatever_the_spacing() -> None:
@@ -76,7 +76,7 @@ def test_a_range_in_the_wrong_order_is_refused() -> None:
 
 def test_mirror_axes_are_drawn_with_probability_one_half() -> None:
     rng = np.random.default_rng(0)
-    drawn = [draw_mirrored_axes(AugmentationConfig(mirror_axes=(0, 1)), rng) for _ in range(2000)]
+    drawn = [draw_mirrored_axes(AugmentationConfig(mirror_axes=("depth", "height")), rng) for _ in range(2000)]
     assert abs(np.mean([0 in axes for axes in drawn]) - 0.5) < 0.056  # five standard errors
     assert set(drawn) == {(), (0,), (1,), (0, 1)}
     assert draw_mirrored_axes(AugmentationConfig(), rng) == ()

@@ -69,7 +69,7 @@ def test_an_examination_is_a_case_with_its_masks_and_the_headers_patient(tmp_pat
     joined = "\n".join(notes)
     assert "BLASE" in joined
     assert "-> bladder" in joined
-    assert "Rectum_Fx2 -> rectum  (fraction number taken off)" in joined
+    assert "Rectum_Fx2 -> rectum (fraction number taken off)" in joined
     assert "rectum overlaps bladder in 20 voxels; both are kept" in joined
 
 

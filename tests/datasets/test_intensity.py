@@ -7,7 +7,7 @@ import pytest
 from medpipe.datasets.intensity import Intensity, intensity_of, measure_intensity
 from medpipe.datasets.layouts import list_layout
 from medpipe.datasets.manifest import Manifest
-from medpipe.datasets.preprocessing import AIR_HU, Preprocessing, PreprocessingConfig
+from medpipe.datasets.preprocessing import AIR_HU, Preprocessing
 from medpipe.geometry.nifti import read_label_map, read_volume
 
 Make = Callable[..., Manifest]
@@ -54,12 +54,6 @@ def test_normalising_clips_centres_and_scales() -> None:
     np.testing.assert_array_equal(preprocessing.normalise(hu), np.array([-6, -6, 0, 6, 6], dtype=np.float32))
     assert preprocessing.air_value == preprocessing.normalise(np.array([AIR_HU]))[0] == -6
     assert Preprocessing.model_validate_json(preprocessing.model_dump_json()) == preprocessing
-
-
-def test_a_workflows_own_numbers_go_before_measured_ones() -> None:
-    measured, own = Intensity(clip_hu=(0, 1), mean_hu=0, sd_hu=1), Intensity(clip_hu=(0, 2), mean_hu=0, sd_hu=1)
-    assert PreprocessingConfig(spacing_mm=(1, 1, 1)).resolved(measured).intensity == measured
-    assert PreprocessingConfig(spacing_mm=(1, 1, 1), intensity=own).resolved(measured).intensity == own
 
 
 @pytest.mark.parametrize(

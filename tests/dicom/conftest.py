@@ -61,7 +61,7 @@ def random_masks(affine: Affine, shape=SHAPE, seed: int = 1) -> MaskStack:
     """Overlapping structures with holes, islands and voxels that touch at corners; the last one is empty."""
     d, h, w = np.indices(shape)
     ring = (np.hypot(h - 11, (w - 14) * 1.1) < 9) & ~(np.hypot(h - 11, w - 15) < 4) & (d > 0) & (d < 6)
-    noise = np.random.default_rng(seed).random(shape) < 0.4
+    noise = (np.random.default_rng(seed).random(shape) < 0.4) & (d < 2)  # on the border, too
     return MaskStack(np.stack([ring, noise, np.zeros(shape, bool)]), affine, ("ctv_high_risk", "bladder", "uterus"))
 
 

@@ -27,6 +27,12 @@ def shift(path: Path, edit: Edit, offset_mm: tuple[float, float, float]) -> None
     edit(path, ImagePositionPatient=[f"{value:.6f}" for value in position])
 
 
+def set_padding(path: Path, value: int) -> None:
+    dataset = dcmread(path)
+    dataset.add_new("PixelPaddingValue", "SS", value)
+    dataset.save_as(path)
+
+
 def test_files_in_any_order_and_numbering_are_sorted_by_place(series: Series, edit: Edit, tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(7)
     (tmp_path / "shuffled").mkdir()
@@ -109,14 +115,13 @@ def test_padding_becomes_air_and_a_padding_value_that_means_tissue_is_not_believ
     path = files(series)[2]
     stored = dcmread(path).pixel_array.copy()
     stored[5:8, 5:8], stored[10, 10] = -2000, 0
-    edit(path, PixelData=stored.astype("<i2").tobytes(), PixelPaddingValue=-2000)
+    edit(path, PixelData=stored.astype("<i2").tobytes())
+    set_padding(path, -2000)
     notes: list[str] = []
     hu = read_series(series.folder, notes=notes).volume.array[2]
     assert (hu[5:8, 5:8] == -1024).all()
     assert any("9 padding pixels" in note for note in notes)
-    dataset = dcmread(path)
-    dataset.add_new("PixelPaddingValue", "SS", 0)
-    dataset.save_as(path)
+    set_padding(path, 0)
     notes.clear()
     hu = read_series(series.folder, notes=notes).volume.array[2]
     assert hu[10, 10] == 0
@@ -208,6 +213,16 @@ def test_localizers_other_modalities_and_other_files_are_passed_over(series: Ser
     assert read_series(series.folder, notes=notes).volume.shape == series.volume.shape
     assert any("scout.dcm: a localizer" in note for note in notes)
     assert any("notes.txt: not DICOM" in note for note in notes)
+
+
+def test_bare_datasets_without_the_header_of_a_file_are_read(series: Series) -> None:
+    for path in files(series):
+        content = path.read_bytes()
+        assert content[128:132] == b"DICM"
+        # Preamble, prefix and group 0002, whose first element states the length of what follows it.
+        path.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+        path.rename(path.with_suffix(""))
+    np.testing.assert_array_equal(read_series(series.folder).volume.array, series.volume.array)
 
 
 @pytest.mark.parametrize("kept", [0, 60, 200, 500, 900, -300, -1])

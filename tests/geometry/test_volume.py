@@ -84,7 +84,7 @@ def test_an_affine_that_places_nothing_is_refused(affine: np.ndarray) -> None:
 
 
 def test_arrays_of_the_wrong_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match="volume .* float64"):
+    with pytest.raises(ValueError, match=r"volume .* float64"):
         Volume(np.zeros((2, 2, 2)), np.eye(4))
     with pytest.raises(ValueError, match="label map"):
         LabelMap(np.zeros((2, 2, 2), np.float32), np.eye(4))

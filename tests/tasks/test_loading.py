@@ -30,7 +30,7 @@ def test_a_resumed_loader_goes_on_where_the_other_would_be(num_workers: int) -> 
 def test_processes_share_a_batch_without_gap_or_overlap() -> None:
     whole = numbers_of(KeyedBatches(2, 4, 6))
     parts = [numbers_of(KeyedBatches(2, 4, 6, rank=rank, num_ranks=3)) for rank in range(3)]
-    assert [sum(step, []) for step in zip(*parts, strict=True)] == whole
+    assert [[*a, *b, *c] for a, b, c in zip(*parts, strict=True)] == whole
 
 
 class Broken:
@@ -43,7 +43,7 @@ def test_a_fault_in_a_worker_comes_out_as_itself_with_its_sample(num_workers: in
     loader = keyed_loader(Broken(), KeyedBatches(3, 4, 2), num_workers=num_workers, pin_memory=False)
     fault = next(iter(loader))
     assert isinstance(fault, SampleFault)
-    with pytest.raises(DataFault, match="case.nii.gz: is cut short") as caught:
+    with pytest.raises(DataFault, match=r"case.nii.gz: is cut short") as caught:
         fault.throw()
     assert "sample 6" in caught.value.__notes__[0]
     assert "in __getitem__" in caught.value.__notes__[0]

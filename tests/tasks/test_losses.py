@@ -35,9 +35,7 @@ def test_uniform_logits_cost_the_logarithm_of_the_number_of_outputs() -> None:
 def test_softmax_dice_by_hand() -> None:
     logits, labels = some_logits(), some_labels()
     p = logits.softmax(1)
-    dice = [
-        (2 * (p[:, s] * (labels == s)).sum() + 1e-5) / (p[:, s].sum() + (labels == s).sum() + 1e-5) for s in (1, 2)
-    ]
+    dice = [(2 * (p[:, s] * (labels == s)).sum() + 1e-5) / (p[:, s].sum() + (labels == s).sum() + 1e-5) for s in (1, 2)]
     assert softmax_loss(logits, labels, ALL, DICE).item() == pytest.approx(1 - sum(dice).item() / 2, abs=1e-6)
 
 
@@ -148,12 +146,8 @@ def test_deep_supervision_is_the_weighted_sum_and_runs_in_float32_below_autocast
         coarse, downsample_target(labels, (1, 2, 2)), ALL, LossConfig()
     )
     with torch.autocast("cpu", torch.bfloat16):
-        loss = deep_supervision_loss(
-            (fine, coarse), weights, labels, ALL, output="softmax", config=LossConfig()
-        )
+        loss = deep_supervision_loss((fine, coarse), weights, labels, ALL, output="softmax", config=LossConfig())
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected)
-    half = deep_supervision_loss(
-        (fine.bfloat16(),), (1.0,), labels, ALL, output="softmax", config=LossConfig()
-    )
+    half = deep_supervision_loss((fine.bfloat16(),), (1.0,), labels, ALL, output="softmax", config=LossConfig())
     assert half.dtype == torch.float32

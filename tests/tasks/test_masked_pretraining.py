@@ -126,7 +126,9 @@ def test_the_teacher_follows_the_student_and_is_in_no_optimiser() -> None:
         torch.testing.assert_close(parameter, before[name] + 0.5)
         assert not parameter.requires_grad
     assert any(name.startswith("teacher.") for name in task.state_dict())
-    optimised = {id(p) for group in parameter_groups(task.network, TrainingConfig(num_steps=1)) for p in group["params"]}
+    optimised = {
+        id(p) for group in parameter_groups(task.network, TrainingConfig(num_steps=1)) for p in group["params"]
+    }
     assert optimised == {id(p) for p in task.network.parameters()}
 
 
@@ -155,7 +157,9 @@ def test_a_reconstruction_keeps_what_is_visible_and_is_written_in_hu(tmp_path: P
         assert stored["case_id"] == "ct_001"
         np.testing.assert_allclose(stored["original"], volume[0].numpy() * 200 + 40, rtol=1e-5, atol=1e-3)
         assert np.array_equal(np.isnan(stored["masked"]), is_hidden.numpy())
-        np.testing.assert_allclose(stored["reconstructed"][block], image[block].numpy() * 200 + 40, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(
+            stored["reconstructed"][block], image[block].numpy() * 200 + 40, rtol=1e-5, atol=1e-3
+        )
 
 
 def test_validation_is_the_same_at_every_call() -> None:

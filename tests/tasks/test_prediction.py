@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -121,3 +123,26 @@ def test_a_ct_smaller_than_a_window_is_predicted() -> None:
     small = Volume(ct.array[5:9], ct.affine)
     labels = predict(small)
     np.testing.assert_array_equal(labels.array, np.digitize(small.array, [50, 200]))
+
+
+class ManyStructures(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.linspace(-1, 1, 118).view(1, -1, 1, 1, 1)
+
+
+def peak_and_current_mb() -> tuple[float, float]:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) / 1024, int(lines["VmRSS"].split()[0]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
+def test_no_float_volume_of_all_structures_ever_exists() -> None:
+    image = np.full((1024, 24, 32), 40, dtype=np.int16)
+    options = {"patch_size": PATCH, "structures": ["s"] * 117, "config": PredictionConfig()}
+    predict_prepared([ManyStructures()], image[:32], PREPROCESSING, output="softmax", **options)  # type: ignore[arg-type]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = peak_and_current_mb()[1]
+    predict_prepared([ManyStructures()], image, PREPROCESSING, output="softmax", **options)  # type: ignore[arg-type]
+    whole_mb = 118 * image.size * 4 / 2**20
+    assert whole_mb > 350
+    assert peak_and_current_mb()[0] - before < 60  # a slab of 118 x 16 x 24 x 32 is 6 MB, a window's output as much

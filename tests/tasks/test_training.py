@@ -80,7 +80,7 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
 def test_other_values_are_refused_execution_values_are_not(tmp_path: Path) -> None:
     run(tmp_path)
     run(tmp_path, config=config(num_workers=1, save_every_steps=1))
-    with pytest.raises(ValueError, match="learning_rate 0.05 -> 0.1"):
+    with pytest.raises(ValueError, match=r"learning_rate 0.05 -> 0.1"):
         run(tmp_path, config=config(learning_rate=0.1))
     assert run(tmp_path, config=config(num_steps=8), accept_changes=True).step == 8
 
@@ -131,9 +131,7 @@ def test_a_validation_that_a_stop_cut_off_is_made_up_for(tmp_path: Path, stop_at
 
 def test_a_stop_saves_at_the_step_boundary(tmp_path: Path) -> None:
     steps: list[int] = []
-    result = run(
-        tmp_path, on_step=lambda step, figures: steps.append(step), should_stop=lambda: len(steps) >= 3
-    )
+    result = run(tmp_path, on_step=lambda step, figures: steps.append(step), should_stop=lambda: len(steps) >= 3)
     assert result == FitResult(finished=False, step=3)
     assert load_state(tmp_path / "checkpoint.ckpt")["step"] == 3
 
@@ -159,7 +157,7 @@ class Deadly:
 
 
 def test_a_fault_of_a_sample_comes_out_as_itself(tmp_path: Path) -> None:
-    with pytest.raises(DataFault, match="case_007.nii.gz: cut short"):
+    with pytest.raises(DataFault, match=r"case_007.nii.gz: cut short"):
         run(tmp_path, data=Broken(), config=config(num_workers=1))
 
 

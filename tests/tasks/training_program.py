@@ -1,7 +1,7 @@
 """A program that trains toy tasks in processes of their own, for tests that kill them.
 
-Reads one JSON line a training ({"kind": ..., "folder": ...}) and answers with the process's id; {"wait": id} answers with
-its exit code. Lightning is imported once, before the first fork, since that takes ten seconds.
+Reads one JSON line a training ({"kind": ..., "folder": ...}) and answers with the process's id, and to
+{"wait": id} with its exit code. Lightning is imported once, before the first fork, since that takes ten seconds.
 """
 
 import json

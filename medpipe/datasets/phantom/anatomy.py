@@ -36,16 +36,16 @@ def make_anatomy(
     body = make_body(space, build, draws.stream("vessels"))
     skeleton = make_skeleton(space, build)
     bones = skeleton.bones
-    wall = np.minimum(bones - 1.0, -7.0 - body.muscle)
-    womb = carve(uterus(space, plan), wall, 1.0) if plan.has_uterus else None
-    target = carve(high_risk_ctv(space, plan), wall, 1.0)
+    large = make_large_bowel(space, build, plan, draws.stream("colon"), draws.stream("bowel"))
+    # Firm: bones, the abdominal wall, and the middle of the bowel, which is squeezed but never cut through.
+    firm = np.minimum.reduce([bones - 1.0, -7.0 - body.muscle, large.loop.distance + 7.0])
+    womb = carve(uterus(space, plan), firm, 1.0) if plan.has_uterus else None
+    target = carve(high_risk_ctv(space, plan), firm, 1.0)
     female = target if womb is None else np.minimum(target, womb)
     canal = carve(vagina(space, plan, build, is_packed=applicator), female, 0.0)
-    urinary = bladder(space, plan, np.minimum.reduce([female, canal, wall]))
-    gap_mm = plan.fat_plane_mm
-    fixed = np.minimum.reduce([female, canal, urinary, wall])
-    large = make_large_bowel(space, build, plan, draws.stream("colon"), draws.stream("bowel"))
-    large = _fitted(large, fixed, gap_mm)
+    urinary = bladder(space, plan, np.minimum.reduce([female, canal, firm]))
+    fixed = np.minimum.reduce([female, canal, urinary, bones - 1.0, -7.0 - body.muscle])
+    large = _fitted(large, fixed, plan.fat_plane_mm)
     fixed = np.minimum(fixed, large.loop.distance)
     loop_draws = draws.stream("loops")
     ovaries = carve(_ovaries(space, plan, loop_draws), fixed, 1.0)
@@ -93,7 +93,7 @@ BONES = ("hip_left", "hip_right", "sacrum", "femur_left", "femur_right")
 
 
 def _largest_piece(mask: np.ndarray) -> np.ndarray:
-    pieces, number = ndimage.label(mask)
-    if number <= 1:
-        return mask
-    return pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    pieces = np.zeros(mask.shape, dtype=np.int32)
+    ndimage.label(mask, output=pieces)
+    sizes = np.bincount(pieces.ravel())[1:]
+    return mask if len(sizes) <= 1 else pieces == 1 + np.argmax(sizes)

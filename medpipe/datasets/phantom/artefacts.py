@@ -51,7 +51,7 @@ def _noise(
     """Noise of SD about 1 in the body's middle, 0.4 at its rim and in air; drawn out sideways between the hips."""
     grain = ndimage.gaussian_filter(rng.normal(size=is_body.shape), sigma=(0.3, 0.65, 0.65))
     smear = ndimage.gaussian_filter(rng.normal(size=is_body.shape), sigma=(0.3, 0.5, 5.0))
-    depth = ndimage.uniform_filter(is_body.astype(np.float64), size=(1, 25, 25))
+    depth = ndimage.gaussian_filter(is_body.astype(np.float64), sigma=(0.0, 7.0, 7.0))
     # Rays along x cross both hips where a row holds much bone.
     bone_share = ndimage.gaussian_filter(dense.mean(axis=2, keepdims=True), sigma=(1.0, 2.0, 0.0))
     attenuation = np.clip(bone_share / 0.08, 0, 1)

@@ -49,8 +49,9 @@ class LargeBowel:
 def make_large_bowel(
     space: Space, build: Build, plan: OrganPlan, patient: np.random.Generator, filling: np.random.Generator
 ) -> LargeBowel:
-    rectum = _rectal_path(build, patient, filling)
-    rectum_radii = _rectal_radii(len(rectum), filling.uniform(14.0, 18.0))
+    rectum_radius = filling.uniform(14.0, 18.0)
+    rectum = _rectal_path(build, plan, patient, filling, rectum_radius)
+    rectum_radii = _rectal_radii(len(rectum), rectum_radius)
     canal = curve([*(build.scale * np.array(ANAL_CANAL, dtype=np.float64)), rectum[0]])
     anal_canal, _ = tube(space, canal, np.full(len(canal), 10.0))
     sigmoid_radius = filling.uniform(14.0, 16.5)
@@ -70,12 +71,20 @@ def _loop(space: Space, path: np.ndarray, radii: np.ndarray, wall_mm: float) -> 
     return Loop(distance, axis_y=path[nearest, 1], station=nearest, wall_mm=wall_mm)
 
 
-def _rectal_path(build: Build, patient: np.random.Generator, filling: np.random.Generator) -> np.ndarray:
+def _rectal_path(
+    build: Build, plan: OrganPlan, patient: np.random.Generator, filling: np.random.Generator, radius: float
+) -> np.ndarray:
     controls = build.scale * np.array(RECTUM, dtype=np.float64)
     # The valves of Houston: three alternating bends.
-    controls[:, 0] += patient.choice([-1, 1]) * np.array([0, 1, -5, 5, -4, 0]) * patient.uniform(0.3, 1.2)
+    side = patient.choice([-1, 1])
+    controls[:, 0] += side * np.array([0, 1, -5, 5, -4, 0]) * patient.uniform(0.3, 1.2)
     controls[1:, :2] += filling.normal(0, 1.5, size=(len(controls) - 1, 2))
-    return curve(controls)
+    if plan.has_uterus:
+        # A uterus that leans backwards pushes the upper rectum to one side.
+        controls[4:] = push_out(np.add(controls[4:], (side * 4.0, 0, 0)), 0.6 * radius, plan.obstacles[-1:])
+    path = curve(controls)
+    path[:, 1] = np.maximum(path[:, 1], _spine_front(path[:, 2], build) + 0.85 * radius)
+    return smoothed(path, 2)
 
 
 def _rectal_radii(num_points: int, radius: float) -> np.ndarray:

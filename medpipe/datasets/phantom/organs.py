@@ -53,7 +53,7 @@ def draw_organs(
     fullness = float(np.log(volume_mm3 / 1000 / bladder_ml[0]) / np.log(bladder_ml[1] / bladder_ml[0]))
 
     cervix = build.scale * np.array([0.0, -9.0, 14.0]) + (0.5 * side, -4 * fullness, filling.uniform(-3, 4))
-    angle = np.deg2rad(-(15 + 25 * tilt) if retroverted else (22 + 43 * tilt) * (1 - 0.75 * fullness))
+    angle = np.deg2rad(-(3 + 9 * tilt) if retroverted else (22 + 43 * tilt) * (1 - 0.75 * fullness))
     axis = np.array([0.03 * side, np.sin(angle), np.cos(angle)])
     axis /= np.linalg.norm(axis)
     ctv_radii = ctv_size * np.array([25.0, 19.0, 23.0])

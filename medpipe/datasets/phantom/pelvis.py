@@ -36,23 +36,31 @@ PHANTOM_VERSION = 1
 class PelvisConfig(Config):
     """What a set of pelvic phantoms is like. Two phantoms with the same values and seed are the same."""
 
-    spacing_mm: tuple[float, float, float] = Field((4.0, 2.5, 2.5), description="voxel size along D, H, W")
-    spacing_variation: float = Field(0.1, ge=0, le=0.5, description="largest relative change of it between cases")
-    size_mm: tuple[float, float, float] = Field((180.0, 240.0, 300.0), description="field of view along D, H, W")
-    applicator: bool = Field(True, description="with an applicator of metal, packing and streaks")
+    spacing_mm: tuple[float, float, float] = Field(default=(4.0, 2.5, 2.5), description="voxel size along D, H, W")
+    spacing_variation: float = Field(
+        default=0.1, ge=0, le=0.5, description="largest relative change of it between cases"
+    )
+    size_mm: tuple[float, float, float] = Field(
+        default=(180.0, 240.0, 300.0), description="field of view along D, H, W"
+    )
+    applicator: bool = Field(default=True, description="with an applicator of metal, packing and streaks")
     bladder_ml: tuple[float, float] = Field(
-        (60.0, 280.0), description="range of the bladder's filling, before its neighbours dent it"
+        default=(60.0, 280.0), description="range of the bladder's filling, before its neighbours dent it"
     )
-    contrast_bladder_share: float = Field(0.08, ge=0, le=1, description="cases with contrast medium in the bladder")
-    missing_uterus_share: float = Field(0.08, ge=0, le=1, description="patients after hysterectomy")
-    missing_sigmoid_share: float = Field(0.06, ge=0, le=1, description="patients without a sigmoid colon")
-    num_small_bowel_loops: int = Field(7, ge=0, le=30, description="loops that imitate the sigmoid colon")
-    deformation_mm: float = Field(2.5, ge=0, le=6, description="SD of the smooth bending of the whole body")
-    noise_hu: float = Field(16.0, ge=0, description="SD of the noise in the middle of the body")
+    contrast_bladder_share: float = Field(
+        default=0.08, ge=0, le=1, description="cases with contrast medium in the bladder"
+    )
+    missing_uterus_share: float = Field(default=0.08, ge=0, le=1, description="patients after hysterectomy")
+    missing_sigmoid_share: float = Field(default=0.06, ge=0, le=1, description="patients without a sigmoid colon")
+    num_small_bowel_loops: int = Field(default=7, ge=0, le=30, description="loops that imitate the sigmoid colon")
+    deformation_mm: float = Field(default=2.5, ge=0, le=6, description="SD of the smooth bending of the whole body")
+    noise_hu: float = Field(default=16.0, ge=0, description="SD of the noise in the middle of the body")
     streak_strength: float = Field(
-        1.0, ge=0, description="of the metal's artefacts; 1 is a metal tandem without correction"
+        default=1.0, ge=0, description="of the metal's artefacts; 1 is a metal tandem without correction"
     )
-    fractions: int = Field(1, ge=1, description="examinations of one patient: same anatomy, other filling and noise")
+    fractions: int = Field(
+        default=1, ge=1, description="examinations of one patient: same anatomy, other filling and noise"
+    )
 
     @model_validator(mode="after")
     def _check_sizes(self) -> PelvisConfig:

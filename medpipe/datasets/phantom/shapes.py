@@ -116,7 +116,7 @@ def capsules(space: Space, segments: Sequence[tuple[Vector, Vector, float, float
     points, radii = [], []
     for start, end, radius_start, radius_end in segments:
         length = float(np.linalg.norm(np.subtract(end, start)))
-        share = np.linspace(0, 1, max(2, int(np.ceil(length / (0.4 * min(radius_start, radius_end))))))
+        share = np.linspace(0, 1, max(2, int(np.ceil(length / (0.6 * min(radius_start, radius_end))))))
         points.append(np.outer(1 - share, start) + np.outer(share, end))
         radii.append((1 - share) * radius_start + share * radius_end)
     distance, _ = tube(space, np.concatenate(points), np.concatenate(radii))

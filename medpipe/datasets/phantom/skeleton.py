@@ -91,7 +91,7 @@ def _ilium(space: Space, scale: float, sign: int) -> np.ndarray:
     ]
     middle = [(54, -50, 48), (56, -48, 62), (68, -36, 74), (78, -22, 80), (87, -4, 78), (94, 12, 66), (94, 24, 48)]
     rods: list[tuple[Vector, Vector, float, float]] = []
-    finer = np.linspace(0, len(crest) - 1, 4 * len(crest) - 3)
+    finer = np.linspace(0, len(crest) - 1, 3 * len(crest) - 2)
     for position in finer:
         edge = scale * _between(crest, position) * (sign, 1, 1)
         inner = scale * _between(middle, position) * (sign, 1, 1)

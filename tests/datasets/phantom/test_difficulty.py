@@ -25,8 +25,8 @@ def benchmark() -> ModuleType:
 
 
 def test_intensity_and_largest_component_do_not_find_the_organs(benchmark: ModuleType) -> None:
-    samples = benchmark.load_samples(range(200, 206), PelvisConfig(spacing_mm=(6.0, 4.0, 4.0)))
-    table = benchmark.measure(samples[:3], samples[3:], BRACHYTHERAPY_STRUCTURES)
+    samples = benchmark.load_samples(range(200, 205), PelvisConfig(spacing_mm=(6.0, 4.0, 4.0)))
+    table = benchmark.measure(samples[:3], samples[3:], BRACHYTHERAPY_STRUCTURES, images=("raw",))
     assert benchmark.mean_over_structures(table) <= benchmark.LIMIT, table
 
 

@@ -13,7 +13,7 @@ from medpipe.datasets.phantom.pelvis import PELVIC_STRUCTURES, PelvisConfig, gen
 from medpipe.datasets.phantom.roi_names import NAMES, roi_names
 from medpipe.datasets.phantom.write import LABEL_MAP_STRUCTURES, MARKER, write_phantoms
 
-TINY = PelvisConfig(spacing_mm=(9.0, 6.0, 6.0))
+TINY = PelvisConfig(spacing_mm=(12.0, 8.0, 8.0))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -70,7 +70,7 @@ def test_dicom_is_read_back_with_clinical_names(tmp_path: Path) -> None:
     from medpipe.dicom.series import read_series
 
     names = ("ctv_high_risk", "bladder", "sigmoid_colon", "uterus")
-    config = TINY.model_copy(update={"missing_sigmoid_share": 1.0, "spacing_mm": (15.0, 6.0, 6.0)})
+    config = TINY.model_copy(update={"missing_sigmoid_share": 1.0, "spacing_mm": (15.0, 8.0, 8.0)})
     write_phantoms(tmp_path / "set", config, 1, first_seed=2, form="dicom", structures=names)
     phantom = generate_pelvis(2, config)
     series = read_series(tmp_path / "set" / "phantom_0002" / "ct")
