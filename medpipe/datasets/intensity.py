@@ -43,6 +43,7 @@ def measure_intensity(
     cases: Sequence[Case],
     structures: Sequence[str] = (),
     *,
+    clip_hu: tuple[float, float] | None = None,
     jobs: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Intensity:
@@ -50,6 +51,8 @@ def measure_intensity(
 
     structures   whose voxels count; () for all that are labelled. A case without any of them counts with its body
                  (over -300 HU), and so does every case of an unlabelled set.
+
+    clip_hu      a window that is wanted instead of the percentiles; mean and SD are then those within it
 
     As nnU-Net, but for mean and SD the values are clipped first: metal at 30 000 HU would own the SD.
     Raises DataFault for a case that cannot be read.
@@ -69,12 +72,12 @@ def measure_intensity(
         bytes_per_item=[estimated_bytes(case) for case in cases],
         should_stop=should_stop,
     )
-    return intensity_of(np.concatenate(drawn))
+    return intensity_of(np.concatenate(drawn), clip_hu)
 
 
-def intensity_of(hu: NDArray[np.float32]) -> Intensity:
-    """The statistics of a sample of voxels."""
-    low, high = np.percentile(hu, PERCENTILES)
+def intensity_of(hu: NDArray[np.float32], clip_hu: tuple[float, float] | None = None) -> Intensity:
+    """The statistics of a sample of voxels, within the window or within their own percentiles."""
+    low, high = np.percentile(hu, PERCENTILES) if clip_hu is None else clip_hu
     if not low < high:
         raise ValueError(f"the voxels all lie at {low:g} HU; give `intensity` as numbers")
     clipped = np.clip(hu, low, high)

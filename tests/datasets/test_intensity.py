@@ -56,6 +56,13 @@ def test_normalising_clips_centres_and_scales() -> None:
     assert Preprocessing.model_validate_json(preprocessing.model_dump_json()) == preprocessing
 
 
+def test_a_window_takes_the_percentiles_place_and_holds_mean_and_sd() -> None:
+    hu = np.array([-1000, 0, 100, 2000], dtype=np.float32)
+    found = intensity_of(hu, (-200.0, 300.0))
+    clipped = np.array([-200, 0, 100, 300])
+    assert found == Intensity(clip_hu=(-200.0, 300.0), mean_hu=50.0, sd_hu=round(float(clipped.std()), 3))
+
+
 @pytest.mark.parametrize(
     "values", [{"clip_hu": (1, 1), "mean_hu": 0, "sd_hu": 1}, {"clip_hu": (0, 1), "mean_hu": 0, "sd_hu": 0}]
 )

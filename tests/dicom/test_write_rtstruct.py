@@ -90,6 +90,8 @@ def test_a_contour_of_more_than_64_kibibytes_is_written(axial: Affine, make_volu
     structure_set = write_rtstruct(tmp_path / "rs.dcm", MaskStack(comb[None], axial, ("bowel",)), series)
     longest = max(len(contour.points_mm) for contour in structure_set.roi("bowel").contours)
     assert longest * 3 * 6 > 2**16  # three coordinates of at least five characters and a separator
+    # Explicit lengths could not hold it: such a contour would be written as of unknown type.
+    assert dcmread(tmp_path / "rs.dcm").file_meta.TransferSyntaxUID.is_implicit_VR
 
 
 def test_the_same_masks_give_the_same_bytes_and_others_another_uid(series: Series, make_masks, tmp_path: Path) -> None:
