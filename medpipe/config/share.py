@@ -1,4 +1,4 @@
-"""Where the workflows, overlays and manifests of medpipe lie: in a checkout beside the package, in a wheel inside it."""
+"""Where medpipe's workflows, overlays and manifests lie: beside the package in a checkout, inside it in a wheel."""
 
 from pathlib import Path
 from typing import Literal

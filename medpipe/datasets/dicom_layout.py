@@ -72,7 +72,7 @@ def structure_masks(case: Case, grid: Grid, series: "Series | None", notes: list
     for name, index in resolution.chosen.items():
         roi = structure_set.rois[index]
         if series is not None:
-            check_roi_linked(roi, series)
+            check_roi_linked(roi, series, notes=notes)
         masks[name] = roi_mask(
             roi, grid, outside=case.manifest.contours_outside, gaps=case.manifest.skipped_slices, notes=notes
         )

@@ -1,6 +1,7 @@
 """Run a workflow: the stages in the order of what they need, finished ones skipped, a stopped one gone on with."""
 
 import logging
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from medpipe.engine.record import now, peak_memory_mib
 from medpipe.engine.run_directory import RunDirectory
 from medpipe.engine.signals import StopFlag
 from medpipe.engine.workflow import LoadedWorkflow
+from medpipe.geometry.atomic import written_beside
+from medpipe.stages.report import REPORT_FILE
 from medpipe.stages.stage import StageRun, StopRequested
 
 log = logging.getLogger("medpipe.engine")
@@ -179,6 +182,14 @@ def report_context(workflow: LoadedWorkflow, directory: RunDirectory, record: di
     }
 
 
+def publish(ledger: StageLedger) -> None:
+    """A report also lies where one looks for it: in the run's own folder."""
+    report = ledger.folder / REPORT_FILE
+    if report.is_file():
+        with written_beside(ledger.run_folder / REPORT_FILE) as partial:
+            shutil.copyfile(report, partial)
+
+
 def finish(
     ledger: StageLedger, plan: Plan, kind: str, seconds: float, record: dict[str, Any], output: RunOutput
 ) -> None:
@@ -186,5 +197,6 @@ def finish(
     (ledger.folder / "error.txt").unlink(missing_ok=True)
     facts = {"stage": kind, "seconds": round(seconds, 1), "finished": now(), "peak_memory_mib": peak_memory_mib()}
     ledger.finish(plan.fingerprint, facts)
+    publish(ledger)
     record["sessions"][-1]["stages"][plan.name] = {"seconds": facts["seconds"]}
     output.console.print(f"  done in {duration(seconds)}", highlight=False, style="dim")

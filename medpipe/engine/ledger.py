@@ -97,7 +97,7 @@ class StageLedger:
         outputs = {
             str(path.relative_to(self.folder)): {"bytes": path.stat().st_size, "sha256": checksum(path)}
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and path.name not in OWN_FILES and not path.name.endswith(".tmp")
+            if path.is_file() and path.name not in OWN_FILES and not path.name.startswith(".")
         }
         begun = read_json(self.folder / "begun.json") or {}
         write_json(

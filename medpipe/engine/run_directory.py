@@ -9,6 +9,7 @@ from typing import Any
 
 from medpipe.engine.ledger import StageLedger, read_json
 from medpipe.engine.record import host, now, peak_memory_mib, revision, versions
+from medpipe.geometry.atomic import written_beside
 from medpipe.stages.stage import write_json
 
 
@@ -45,10 +46,8 @@ class RunDirectory:
 
     def write_workflow(self, text: str) -> None:
         """Keep the resolved workflow with the origin of each value."""
-        path = self.folder / "workflow.yaml"
-        temporary = path.with_name(".workflow.yaml.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with written_beside(self.folder / "workflow.yaml") as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def record(self) -> dict[str, Any]:
         """The record so far; empty for a new run."""

@@ -15,6 +15,7 @@ from medpipe.engine.run_directory import RunDirectory, RunInUse
 from medpipe.engine.signals import StopFlag
 from medpipe.engine.workflow import LoadedWorkflow, load_workflow
 from medpipe.geometry.faults import DataFault, DataFaults
+from medpipe.stages.report import REPORT_FILE
 from medpipe.stages.stage import StopRequested
 
 RESEARCH_USE = "for research use only, not a medical device"
@@ -83,7 +84,8 @@ def execute(
                 file=sys.stderr,
             )
             return 1
-    for report in sorted(directory.folder.glob("*/report.html")):
+    report = directory.folder / REPORT_FILE
+    if report.is_file():
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return 0
 

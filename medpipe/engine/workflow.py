@@ -4,9 +4,10 @@ import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
@@ -17,7 +18,7 @@ from medpipe.config.schema import schema_of
 from medpipe.config.share import SharedKind, share_folder
 from medpipe.config.show import render
 from medpipe.config.suggestions import suggestion
-from medpipe.config.tree import Node, node_at, walk
+from medpipe.config.tree import MappingNode, Node, node_at, walk
 from medpipe.config.validation import partial_problems, validate
 from medpipe.datasets.cases import DataConfig
 from medpipe.stages.stage import Stage
@@ -50,8 +51,9 @@ def stage_classes() -> dict[str, type[Stage]]:
 @cache
 def workflow_model() -> type[Workflow]:
     """`Workflow` with every kind of stage in its type: what is validated, and what the JSON schema shows."""
-    any_stage = Annotated[Union[tuple(stage_classes().values())], Field(discriminator="stage")]  # type: ignore[valid-type]  # noqa: UP007
-    return create_model("Workflow", __base__=Workflow, stages=(dict[str, any_stage], ...))
+    any_stage: Any = Annotated[reduce(or_, stage_classes().values()), Field(discriminator="stage")]
+    stages: Any = dict[str, any_stage]  # pyright: ignore[reportInvalidTypeForm]  # only known when the table is read
+    return create_model("Workflow", __base__=Workflow, stages=(stages, ...))
 
 
 def workflow_schema() -> dict[str, Any]:
@@ -68,7 +70,7 @@ class LoadedWorkflow:
     """A workflow with its values, the tree that knows where each came from, and where it lies."""
 
     values: Workflow
-    tree: Node
+    tree: MappingNode
     path: Path
     overlays: tuple[Path, ...]
 

@@ -124,7 +124,7 @@ def notable_views(run: StageRun, folder: Path, scores: "pd.DataFrame") -> "list[
     model = predictions.models[0]
     selection = CasesConfig.model_validate_json(predictions.cases_json)
     cases = {case.case_id: case for case in list_cases(selection, run.data, run.base)}
-    of_model = scores[(scores["model"] == model.title) & (scores["labelled_share"] == model.share)]
+    of_model = scores.loc[(scores["model"] == model.title) & (scores["labelled_share"] == model.share), :]
     return [
         (role, view_of(cases[case_id], folder, model, of_model))
         for role, case_id in notable_cases(of_model, model=model.title)
@@ -164,12 +164,19 @@ def view_of(case: Any, folder: Path, model: PredictedModel, scores: "pd.DataFram
 def flat_record(record: dict[str, Any], stages: dict[str, Any]) -> dict[str, Any]:
     """The record as a reader wants it: the last session's machine and versions, the time of every stage."""
     last = record["sessions"][-1]
+    host = last["host"]
     return {
         "seed": record["seed"],
         "command": "medpipe " + " ".join(last["command"]),
         "revision": last["revision"] or "installed package",
-        "versions": last["versions"],
-        "host": last["host"],
+        "versions": ", ".join(f"{name} {version}" for name, version in last["versions"].items()),
+        "host": f"{host['name']}: {host['system']}, {host['cores']} cores, {host['memory_gib']} GiB",
         "starts of this run": len(record["sessions"]),
-        "stages": stages,
+        **{f"stage {name}": sentence_of(facts) for name, facts in stages.items()},
     }
+
+
+def sentence_of(facts: dict[str, Any]) -> str:
+    """What a finished stage took."""
+    times = "" if facts["starts"] == 1 else f", started {facts['starts']} times"
+    return f"{facts['seconds']:.0f} s{times}, peak memory {facts['peak_memory_mib']} MiB, finished {facts['finished']}"

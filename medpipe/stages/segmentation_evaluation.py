@@ -12,6 +12,7 @@ from pydantic import Field
 
 from medpipe.config.base import StageRef, execution
 from medpipe.datasets.cases import Case, CasesConfig
+from medpipe.geometry.atomic import written_beside
 from medpipe.stages.predictions import PredictedModel, prediction_of, read_predictions, reference_masks
 from medpipe.stages.stage import Stage, StageRun, cores
 
@@ -68,9 +69,8 @@ class SegmentationEvaluation(Stage):
         order = {(model.title, model.share): rank for rank, model in enumerate(record.models)}
         rows.sort(key=lambda row: order[row["model"], row["labelled_share"]])
         scores = pd.DataFrame(rows)
-        temporary = run.path(f".{SCORES_FILE}.tmp")
-        scores.to_csv(temporary, index=False)
-        temporary.replace(run.path(SCORES_FILE))
+        with written_beside(run.path(SCORES_FILE)) as partial:
+            scores.to_csv(partial, index=False)
         table = summary(scores)
         run.write_json("summary.json", {"scores": table.to_dict(orient="records"), "not_annotated": not_annotated})
         print_score_table(scores, run.output.console)

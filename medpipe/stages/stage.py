@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from medpipe.config.base import Config, StageRef
 from medpipe.datasets.cases import CasesConfig, DataConfig
 from medpipe.datasets.workers import StopRequested
+from medpipe.geometry.atomic import written_beside
 
 T = TypeVar("T")
 
@@ -83,9 +84,8 @@ class StageRun:
 
 def write_json(path: Path, value: Any) -> Path:
     """Write `value` as JSON beside `path` and rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with written_beside(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
     return path
 
 

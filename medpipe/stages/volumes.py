@@ -56,7 +56,7 @@ class PreprocessingConfig(Config):
 class FoldsConfig(Config):
     """Cross-validation by patient; `run` names the folds to train. count 1 trains on all, without validation."""
 
-    count: int = Field(5, ge=1)
+    count: int = Field(default=5, ge=1)
     run: tuple[int, ...] = (0,)
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Logits of structures from any volume backbone: what is trained, handed over and predicted with. Free of Lightning."""
 
-from typing import Literal, final
+import math
+from typing import Literal, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,10 @@ from medpipe.backbones.backbone import Backbone
 from medpipe.tasks.losses import supervision_weights
 
 Output = Literal["softmax", "sigmoid"]
+
+# Sigmoid outputs begin at the share of voxels that a structure has, about 1 %, instead of at one half: the first steps
+# are then not spent on learning that most of the volume is background (Lin et al., 2017, arXiv:1708.02002, 4.1).
+PRIOR_LOGIT = -math.log((1 - 0.01) / 0.01)
 
 
 @final
@@ -30,6 +35,9 @@ class SegmentationNetwork(nn.Module):
             nn.Conv3d(channels, self.num_outputs, 1)
             for channels, _ in zip(backbone.channels, self.level_weights, strict=False)
         )
+        if output == "sigmoid":
+            for head in self.heads:
+                nn.init.constant_(cast(Tensor, cast(nn.Conv3d, head).bias), PRIOR_LOGIT)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Logits (B, outputs, D, H, W) of volume (B, C, D, H, W)."""

@@ -22,7 +22,8 @@ PREPROCESSING = Preprocessing(
 )
 EVERYTHING = AugmentationConfig(
     rotation_probability=0.5, noise_probability=0.5, blur_probability=0.5, brightness_probability=0.5,
-    contrast_probability=0.5, low_resolution_probability=0.5, gamma_probability=0.5, mirror_axes=("depth", "height", "width"),
+    contrast_probability=0.5, low_resolution_probability=0.5, gamma_probability=0.5,
+    mirror_axes=("depth", "height", "width"),
 )  # fmt: skip
 MakeCase = Callable[..., PreparedCase]
 MakeDataset = Callable[..., PatchDataset]
@@ -208,7 +209,9 @@ def test_mirroring_turns_volume_and_target_together(make_case: MakeCase) -> None
     off = {name: 0.0 for name in AugmentationConfig.model_fields if name.endswith("probability")}
     plain = dataset([case], patches=PatchConfig(size=(30, 32, 34))).arrays(0)
     mirrored = dataset(
-        [case], patches=PatchConfig(size=(30, 32, 34)), augmentation=AugmentationConfig(**off, mirror_axes=("depth", "width"))
+        [case],
+        patches=PatchConfig(size=(30, 32, 34)),
+        augmentation=AugmentationConfig(**off, mirror_axes=("depth", "width")),
     )
     seen = set()
     for index in range(30):
@@ -273,7 +276,9 @@ def test_left_right_mirroring_is_refused_where_the_dataset_is_made(make_case: Ma
 def test_a_patch_of_64_cubed_with_augmentation_takes_under_60_ms(make_case: MakeCase) -> None:
     case = make_case(shape=(96, 96, 96))
     patches = dataset(
-        [case], patches=PatchConfig(size=(64, 64, 64)), augmentation=AugmentationConfig(mirror_axes=("depth", "height", "width"))
+        [case],
+        patches=PatchConfig(size=(64, 64, 64)),
+        augmentation=AugmentationConfig(mirror_axes=("depth", "height", "width")),
     )
     patches.arrays(0)
     start = time.process_time()  # of this process alone: other work on the machine does not count

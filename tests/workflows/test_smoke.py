@@ -27,7 +27,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def test_the_run_leaves_a_report_and_says_where(finished) -> None:
     workflow, folder, _, printed = finished
-    report = folder / "runs" / workflow / "smoke" / "report" / "report.html"
+    report = folder / "runs" / workflow / "smoke" / "report.html"
     assert report.is_file()
     assert str(report.relative_to(folder)) in printed
 
