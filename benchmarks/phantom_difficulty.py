@@ -25,7 +25,10 @@ import numpy as np
 import scipy
 from scipy import ndimage
 
+from medpipe.datasets.cases import DataConfig
+from medpipe.datasets.manifest import load_manifest
 from medpipe.datasets.phantom.pelvis import BRACHYTHERAPY_STRUCTURES, PHANTOM_VERSION, PelvisConfig, generate_pelvis
+from medpipe.datasets.phantom_source import phantom_config
 from medpipe.version import __version__
 
 LIMIT = 0.35
@@ -161,6 +164,25 @@ def mean_over_structures(table: dict[str, dict[str, Any]]) -> float:
     return float(np.mean([row["test_dice"] for row in table.values()]))
 
 
+def phantom_sets() -> dict[str, PelvisConfig]:
+    """The phantoms as they come, and those of the demo's brachytherapy stage."""
+    stand_in = load_manifest("gynecologic_brachytherapy").phantom
+    assert stand_in is not None
+    return {"default": PelvisConfig(), "gynecologic_brachytherapy": phantom_config(stand_in, DataConfig())}
+
+
+def measure_set(name: str, config: PelvisConfig, seeds: range, num_train: int) -> dict[str, Any]:
+    """Print and return the table of one set of phantoms."""
+    samples = load_samples(seeds, config)
+    table = measure(samples[:num_train], samples[num_train:], BRACHYTHERAPY_STRUCTURES)
+    mean = mean_over_structures(table)
+    print(name)
+    for structure, row in table.items():
+        print(f"  {structure:16s} {row['test_dice']:.3f}   {row['form']:20s} {row['rule']}")
+    print(f"  {'mean':16s} {mean:.3f}   limit {LIMIT}")
+    return {"config": config.model_dump(mode="json"), "mean_dice": mean, "structures": table}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--train", type=int, default=12, help="phantoms to choose the classifiers on")
@@ -168,14 +190,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first phantom")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "phantom_difficulty.json")
     arguments = parser.parse_args()
-    config = PelvisConfig()
     seeds = range(arguments.seed, arguments.seed + arguments.train + arguments.test)
-    samples = load_samples(seeds, config)
-    table = measure(samples[: arguments.train], samples[arguments.train :], BRACHYTHERAPY_STRUCTURES)
-    mean = mean_over_structures(table)
-    for structure, row in table.items():
-        print(f"{structure:16s} {row['test_dice']:.3f}   {row['form']:20s} {row['rule']}")
-    print(f"{'mean':16s} {mean:.3f}   limit {LIMIT}")
+    sets = {name: measure_set(name, config, seeds, arguments.train) for name, config in phantom_sets().items()}
     record = {
         "question": "best voxelwise HU classifier with largest component, Dice on held-out pelvic phantoms",
         "device": platform.processor() or platform.machine(),
@@ -186,18 +202,16 @@ def main() -> int:
             "numpy": np.__version__,
             "scipy": scipy.__version__,
         },
-        "config": config.model_dump(mode="json"),
         "train_seeds": [*seeds][: arguments.train],
         "test_seeds": [*seeds][arguments.train :],
         "limit": LIMIT,
-        "mean_dice": mean,
-        "structures": table,
+        "sets": sets,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     beside = arguments.output.with_suffix(".part")
     beside.write_text(json.dumps(record, indent=1) + "\n")
     beside.replace(arguments.output)
-    return 0 if mean <= LIMIT else 1
+    return 0 if max(found["mean_dice"] for found in sets.values()) <= LIMIT else 1
 
 
 if __name__ == "__main__":

@@ -103,3 +103,21 @@ def FloatLoader(stream: str) -> object:
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
     )
     return Loader(stream)
+
+
+def test_phantoms_are_written_in_the_form_that_is_asked_for(tmp_path: Path) -> None:
+    done = medpipe(
+        *("phantom", "pelvis", "--output", "here", "--cases", "1", "--seed", "3", "--form", "dicom"),
+        *("--option", "spacing_mm=[12, 8, 8]"),
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "here").rglob("ct/*.dcm"))
+    assert list((tmp_path / "here").rglob("rtstruct.dcm"))
+
+
+def test_an_unknown_option_of_the_phantom_is_an_error_of_the_command(tmp_path: Path) -> None:
+    done = medpipe("phantom", "pelvis", "--output", "here", "--option", "noise=3", folder=tmp_path)
+    assert done.returncode == 2
+    assert "noise_hu" in done.stderr
+    assert not (tmp_path / "here").exists()
