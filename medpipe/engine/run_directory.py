@@ -28,11 +28,14 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory for this process. The lock goes with the process, however it ends."""
+        """Hold the directory for this process. The lock goes with the process, however it ends.
+
+        A record lock and not flock: forked loader workers would inherit that one, and outlive a killed run with it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"

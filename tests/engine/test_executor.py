@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,9 +117,21 @@ def test_the_ledger_holds_the_checksum_of_every_output(chain: Path) -> None:
 
 
 def test_two_processes_cannot_work_in_one_run(chain: Path) -> None:
-    directory = RunDirectory(chain.parent / "run")
-    with directory.locked(), pytest.raises(RunInUse, match="another medpipe works here"):
-        run(chain)
+    folder = chain.parent / "run"
+    holding = (
+        "import sys, time, pathlib; from medpipe.engine.run_directory import RunDirectory\n"
+        "with RunDirectory(pathlib.Path(sys.argv[1])).locked():\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", holding, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunInUse, match="another medpipe works here"):
+            run(chain)
+    finally:
+        other.kill()
+        other.wait()
+    assert run(chain) == ["first", "second", "third"]
 
 
 def test_the_plan_says_what_would_happen(chain: Path) -> None:
