@@ -230,7 +230,9 @@ class MemberTraining:
             source = source_of(stage.start_from, self.run)
             preprocessing = self.preprocessing.model_dump(mode="json")
             report = transfer(source, network, stage.start_from.weights, preprocessing=preprocessing)
-            write_json(self.folder / "transfer.json", report.as_json() | {"source": stage.start_from.from_})
+            not_loaded = [*report.shape_mismatch, *report.missing]
+            facts = report.as_json() | {"source": stage.start_from.from_, "not_loaded": not_loaded}
+            write_json(self.folder / "transfer.json", facts)
             self.run.output.say(f"from {stage.start_from.from_}: {report.summary()}")
         return Segmentation(network, loss=stage.loss)
 

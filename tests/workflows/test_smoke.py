@@ -11,7 +11,10 @@ from medpipe.config.share import share_folder
 
 WORKFLOWS = sorted(path.stem for path in share_folder("workflows").glob("*.yaml"))
 # The whole ablation is 28 networks: two shares of the labelled patients show as much.
-OVERRIDES = {"gynecologic_brachytherapy_ablation": ["defaults.segmentation_training.labelled_share=[0.25, 1.0]"]}
+OVERRIDES = {
+    "gynecologic_brachytherapy_ablation": ["defaults.segmentation_training.labelled_share=[0.25, 1.0]"],
+    "multi_organ_segmentation": ["organs.folds.run=[0, 1]"],  # predicted by both folds together
+}
 
 
 @pytest.fixture(scope="module", params=WORKFLOWS)
