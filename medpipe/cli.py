@@ -135,6 +135,53 @@ def phantom(
     raise typer.Exit(phantom_command(kind.value, output, cases, seed, form.value, option or []))
 
 
+OutputFolder = Annotated[Path, typer.Option("--output", "-O", help="Folder to write to.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")]
+Structures = Annotated[
+    list[str] | None, typer.Option("--structures", "-s", help="Only these; may be repeated, or separated by commas.")
+]
+
+
+class Correction(StrEnum):
+    bh = "bh"
+    holm = "holm"
+
+
+@app.command()
+def compare(
+    scores: Annotated[list[Path], typer.Argument(help="Two or more score files, evaluations or runs.")],
+    name: Annotated[list[str] | None, typer.Option(help="Name of each, in their order; may be repeated.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Metric to compare; may be repeated. Default: dice, hd95_mm.")
+    ] = None,
+    structures: Structures = None,
+    against: Annotated[str | None, typer.Option(help="Compare all with this one only, instead of every pair.")] = None,
+    correction: Annotated[Correction, typer.Option(help="For many tests: Benjamini-Hochberg or Holm.")] = Correction.bh,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Level of significance.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Of permutations and bootstrap.")] = 0,
+    allow_unpaired: Annotated[
+        bool, typer.Option("--allow-unpaired", help="Leave out patients that are not in every file, and count them.")
+    ] = False,
+    output: OutputFolder = Path("comparison"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare two or more models on the same patients, with paired tests, intervals and effect sizes."""
+    from medpipe.engine.comparing import compare_command
+
+    raise typer.Exit(
+        compare_command(
+            scores, names=name or [], metrics=listed(metric) or ["dice", "hd95_mm"], structures=listed(structures),
+            correction=correction.value, against=against, output=output, as_json=as_json, seed=seed, alpha=alpha,
+            allow_unpaired=allow_unpaired,
+        )
+    )  # fmt: skip
+
+
+def listed(values: list[str] | None) -> list[str]:
+    """Repeated and comma-separated values of an option as one list."""
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
 def main() -> None:
     """Run the command line; every expected fault becomes its message and its exit code."""
     from medpipe.config.errors import ConfigError

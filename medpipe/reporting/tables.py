@@ -119,11 +119,12 @@ def score_table_text(scores: "pd.DataFrame") -> str:
     for arm, lines in blocks:
         if len(blocks) > 1:
             text += [arm_name(arm, with_share=with_share)]
-        text += [_aligned(line, widths) for line in (heading, *lines)] + [""]
+        text += [aligned(line, widths) for line in (heading, *lines)] + [""]
     return "\n".join(text[:-1])
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+def aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of a plain table: the first cell to the left, the others to the right."""
     first, *others = (
         cell.ljust(width) if index == 0 else cell.rjust(width)
         for index, (cell, width) in enumerate(zip(cells, widths, strict=True))

@@ -33,7 +33,7 @@ class CaseTask:
 class SegmentationEvaluation(Stage):
     """Dice, IoU, HD95, ASSD, ASD and NSD; a missed or a false structure counts as such and is never dropped."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("segmentation_prediction",)}
 
     stage: Literal["segmentation_evaluation"]
@@ -84,6 +84,7 @@ class SegmentationEvaluation(Stage):
 def score_case(task: CaseTask) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of one case, and the structures of it that are not annotated and so not scored."""
     from medpipe.datasets.reading import read_case
+    from medpipe.metrics.definitions import DEFINITION
     from medpipe.metrics.scoring import score_masks
 
     read = read_case(task.case)
@@ -102,5 +103,13 @@ def score_case(task: CaseTask) -> tuple[list[dict[str, Any]], list[str]]:
                 tolerance_mm=task.tolerance_mm,
             )
             key = {"model": model.title, "labelled_share": model.share, "case_id": task.case.case_id}
-            rows.append({**key, "patient_id": task.case.patient_id, "structure": structure, **asdict(score)})
+            rows.append(
+                {
+                    **key,
+                    "patient_id": task.case.patient_id,
+                    "structure": structure,
+                    **asdict(score),
+                    "definition": DEFINITION,
+                }
+            )
     return rows, list(dict.fromkeys(left_out))

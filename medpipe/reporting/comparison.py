@@ -1,0 +1,100 @@
+"""A comparison of models as a table for the terminal or a log, as rows for CSV, and as JSON."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from medpipe.metrics.comparison import Comparison, OmnibusTest, PairedTest
+from medpipe.reporting.formatting import PLAIN, PRINTED, NumberStyle
+from medpipe.reporting.tables import aligned
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+PAIR_COLUMNS = ("structure", "metric", "second - first", "n", "mean difference [95 % CI]", "effect", "p adjusted", "")
+OMNIBUS_COLUMNS = ("structure", "metric", "Friedman", "n", "statistic", "Kendall's W", "p adjusted", "")
+
+
+def verdict(test: PairedTest | OmnibusTest, alpha: float) -> str:
+    """What a test says, in words."""
+    if test.refusal:
+        return test.refusal
+    return "different" if test.p_adjusted <= alpha else "no difference shown"
+
+
+def p_text(p: float) -> str:
+    """p with the places that carry meaning."""
+    if math.isnan(p):
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def pair_cells(test: PairedTest, alpha: float, style: NumberStyle) -> list[str]:
+    """One line of the table under PAIR_COLUMNS."""
+    mean, low, high = (style.number(x, test.metric) for x in (test.mean_difference, test.ci_low, test.ci_high))
+    finite = "" if test.finite == test.n else f" over {test.finite}"
+    models = f"{test.second} - {test.first}"
+    interval = f"{mean} [{low}, {high}]{finite}"
+    effect = f"{test.effect:+.2f}"
+    return [test.structure, test.metric, models, str(test.n), interval, effect, p_text(test.p_adjusted),
+            verdict(test, alpha)]  # fmt: skip
+
+
+def omnibus_cells(test: OmnibusTest, arms: Sequence[str], alpha: float) -> list[str]:
+    """One line of the table under OMNIBUS_COLUMNS."""
+    statistic, agreement = ("-" if math.isnan(x) else f"{x:.2f}" for x in (test.statistic, test.kendall_w))
+    return [test.structure, test.metric, f"{len(arms)} models", str(test.n), statistic, agreement,
+            p_text(test.p_adjusted), verdict(test, alpha)]  # fmt: skip
+
+
+def print_comparison(comparison: Comparison, console: "Console") -> None:
+    """Tables, methods and notes: rich on a terminal, plain lines elsewhere."""
+    style = PRINTED if console.is_terminal else PLAIN
+    if comparison.omnibus:
+        lines = [omnibus_cells(test, comparison.arms, comparison.alpha) for test in comparison.omnibus]
+        _print_table(OMNIBUS_COLUMNS, lines, console)
+    _print_table(PAIR_COLUMNS, [pair_cells(test, comparison.alpha, style) for test in comparison.pairs], console)
+    for sentence in (*comparison.methods(), *comparison.notes):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _print_table(columns: Sequence[str], lines: Sequence[Sequence[str]], console: "Console") -> None:
+    if console.is_terminal:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(header_style="bold")
+        for index, column in enumerate(columns):
+            table.add_column(escape(column), justify="left" if index in (0, 1, 2, 7) else "right")
+        for line in lines:
+            table.add_row(*(escape(cell) for cell in line))
+        console.print(table)
+        return
+    widths = [max(len(line[i]) for line in (columns, *lines)) for i in range(len(columns))]
+    text = [aligned(line, widths) for line in (columns, *lines)]
+    console.print("\n".join(text) + "\n", markup=False, highlight=False, soft_wrap=True)
+
+
+def comparison_rows(comparison: Comparison) -> "pd.DataFrame":
+    """One row a paired test, without the patients' own differences."""
+    import pandas as pd
+
+    rows = [asdict(test) for test in comparison.pairs]
+    return pd.DataFrame(rows).drop(columns="differences")
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything, fit for JSON: null where a number is undefined, "inf" or "-inf" where it is infinite."""
+    return {**_portable(asdict(comparison)), "methods": list(comparison.methods())}
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _portable(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
