@@ -17,6 +17,7 @@ $(READY): pyproject.toml requirements/pinned.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 13); sys.exit(None if ok else "medpipe needs Python 3.11 or 3.12; name one by: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 -c requirements/pinned.txt -e '.[dev]'
+	$(BIN)/python -c 'from medpipe.metrics.label_maps import warm_up; warm_up()'  # compiles the search, kept on disk
 	touch $(READY)
 
 demo: $(READY)

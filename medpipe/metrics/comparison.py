@@ -101,12 +101,13 @@ class Comparison:
             f"Paired by patient: {self.num_patients} patients; several examinations of one are averaged first.",
             more if self.omnibus else two,
             f"Family: {num_tested} paired tests (structure x metric x pair of models), {num_refused} refused; "
-            f"corrected together by {CORRECTIONS[self.correction]}, significant at an adjusted p of {self.alpha:g} or less.",
+            f"corrected together by {CORRECTIONS[self.correction]}, significant at an adjusted p of {self.alpha:g} or "
+            "less.",
             *(["Friedman's tests are corrected by the same method, as a family of their own."] if self.omnibus else []),
             "Effect: matched-pairs rank-biserial correlation, -1 to 1, positive where the second model's score is "
             "higher" + ("; Kendall's W for Friedman's test." if self.omnibus else "."),
             f"Interval: 95 % bootstrap interval (BCa, {self.num_bootstraps} resamples of patients, seed {self.seed}) "
-            "of the mean difference over patients whose scores are finite in both; tests use all, infinite ones by rank.",
+            "of the mean difference over patients with finite scores in both; tests use all, infinite ones by rank.",
             f"Definition of the scores: {self.definition}.",
         )
 

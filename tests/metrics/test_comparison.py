@@ -113,7 +113,7 @@ def test_undefined_scores_are_left_out_and_counted() -> None:
 def test_other_patients_are_refused_or_counted() -> None:
     first, second = draw(np.random.default_rng(0), 12)
     second = second[second["patient_id"] != "p7"]
-    with pytest.raises(ValueError, match="B lacks 1 patients that others have: p7; .*--allow-unpaired"):
+    with pytest.raises(ValueError, match=r"B lacks 1 patients that others have: p7; .*--allow-unpaired"):
         compared(first, second)
     comparison = compared(first, second, allow_unpaired=True)
     assert comparison.pairs[0].n == 11

@@ -1,0 +1,114 @@
+"""The surface of one structure as points, and exact distances between two such sets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medpipe.metrics import surface_kernels as kernels
+
+Box = NDArray[np.int64]  # lowest z, y, x and highest z, y, x, both inside
+
+# Rows are searched up to here, farther points plane by plane. Ten millimetres is what contours disagree by; a search
+# that finds nothing costs 230 rows a point at 2.5 x 0.8 mm.
+NEAR_MM = 12.0
+PROBES = 256  # points tried first: where most are far, all go plane by plane
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SurfacePoints:
+    """Points of a lattice, row by row: `xs[starts[r]:starts[r + 1]]` lie in row r, counted y fastest from `first`.
+
+    codes: of the voxels around each corner, where the points are corners between voxels; None for voxel centres.
+    """
+
+    first: tuple[int, int]  # z, y
+    shape: tuple[int, int]  # slices, rows a slice
+    starts: NDArray[np.int64]
+    xs: NDArray[np.int32]
+    codes: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.xs)
+
+    def coordinates(self) -> NDArray[np.int64]:
+        """(points, 3): z, y, x."""
+        rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        z, y = np.divmod(rows, self.shape[1])
+        return np.stack([z + self.first[0], y + self.first[1], self.xs.astype(np.int64)], axis=1)
+
+
+def voxel_points(labels: NDArray[Any], label: int, box: Box, num_voxels: int, *, is_flat: bool) -> SurfacePoints:
+    """Surface voxels of a label of a label map (D, H, W), whose box and number of voxels are known."""
+    shape = (int(box[3] - box[0] + 1), int(box[4] - box[1] + 1))
+    starts = np.empty(shape[0] * shape[1] + 1, dtype=np.int64)
+    xs = np.empty(num_voxels, dtype=np.int32)
+    count = kernels.voxel_surface(labels, label, box, is_flat, starts, xs)
+    return SurfacePoints((int(box[0]), int(box[1])), shape, starts, xs[:count].copy())
+
+
+def corner_points(labels: NDArray[Any], label: int, box: Box, num_voxels: int, *, is_flat: bool) -> SurfacePoints:
+    """Lattice corners on the surface of a label; corner (z, y, x) is the first corner of voxel (z, y, x)."""
+    shape = (int(box[3] - box[0] + (1 if is_flat else 2)), int(box[4] - box[1] + 2))
+    starts = np.empty(shape[0] * shape[1] + 1, dtype=np.int64)
+    most = min(8 * num_voxels, shape[0] * shape[1] * int(box[5] - box[2] + 2))
+    xs, codes = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint8)
+    count = kernels.corner_surface(labels, label, box, is_flat, starts, xs, codes)
+    return SurfacePoints((int(box[0]), int(box[1])), shape, starts, xs[:count].copy(), codes[:count].copy())
+
+
+def nearest_mm(points: SurfacePoints, others: SurfacePoints, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
+    """Distance in mm from each point to the nearest of `others`, exact; infinite where there are none."""
+    found = np.full(len(points), np.inf)
+    if not len(points) or not len(others):
+        return found
+    sz, sy, sx = (float(size) for size in spacing_mm)
+    near_mm = min(NEAR_MM, (kernels.FAR - 1) * sx)
+    margin = int(near_mm / sx) + 1
+    x_first = int(others.xs.min()) - margin
+    table = np.empty((len(others.starts) - 1, int(others.xs.max()) + margin + 1 - x_first), dtype=np.uint8)
+    kernels.row_table(others.starts, others.xs, x_first, table)
+    offsets, offset_mm2 = _offsets(near_mm, sy, sz)
+    x_mm2 = (np.arange(kernels.FAR + 1) * sx) ** 2
+    origin = (points.first[0] - others.first[0], points.first[1] - others.first[1])
+
+    def search(step: int) -> int:
+        return kernels.nearest_by_rows(
+            origin, points.shape[1], points.starts, points.xs, others.shape, table, x_first,
+            offsets, offset_mm2, x_mm2, near_mm**2, step, found,
+        )  # fmt: skip
+
+    step = max(1, len(points) // PROBES)
+    are_most_far = 2 * search(step) > len(range(0, len(points), step))
+    num_far = len(points) if are_most_far else search(1)
+    if num_far:
+        is_far = np.isinf(found) if num_far < len(points) else np.ones(len(points), dtype=bool)
+        found[is_far] = _by_planes(points, others, is_far, (sz, sy, sx))
+    return np.sqrt(found, out=found)
+
+
+def _by_planes(
+    points: SurfacePoints, others: SurfacePoints, chosen: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """Squared distances of the chosen points, in their order."""
+    z, y, x = (points.coordinates()[chosen] - np.array([*others.first, 0])).T
+    order = np.argsort(x, kind="stable")
+    ordered, result = np.empty(len(x)), np.empty(len(x))
+    kernels.nearest_by_planes(z[order], y[order], x[order], others.shape, others.starts, others.xs, spacing_mm, ordered)
+    result[order] = ordered
+    return result
+
+
+@lru_cache(maxsize=16)
+def _offsets(near_mm: float, sy: float, sz: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps (z, y) between rows shorter than near_mm, and their squared mm, in increasing order."""
+    most_z, most_y = int(near_mm / sz), int(near_mm / sy)
+    z, y = np.mgrid[-most_z : most_z + 1, -most_y : most_y + 1].reshape(2, -1)
+    mm2 = (z * sz) ** 2 + (y * sy) ** 2
+    order = np.argsort(mm2, kind="stable")
+    order = order[mm2[order] < near_mm**2]
+    return np.ascontiguousarray(np.stack([z, y], axis=1)[order]), mm2[order]
