@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medpipe.metrics.definitions import METRICS
+from medpipe.metrics.definitions import metrics_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,4 +157,4 @@ def notable_cases(scores: "pd.DataFrame", *, model: str | None = None) -> list[t
 
 def metric_columns(table: "pd.DataFrame") -> list[str]:
     """The metrics that a table of scores holds, in the order of the table of metrics."""
-    return [name for name in METRICS if name in table.columns]
+    return metrics_in(table.columns)

@@ -1,6 +1,7 @@
 """The table of metrics, and the sentence that defines each number; every report prints them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import final
@@ -17,16 +18,15 @@ class Metric:
 
     title: str
     unit: str  # "" for a share between 0 and 1
-    higher_is_better: bool
+    higher_is_better: bool | None  # None: best is no difference
     definition: str
 
     @property
     def heading(self) -> str:
-        return f"{self.title} (mm)" if self.unit else self.title
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
-# Key: the column of scores.csv. Order: the order of the tables.
-METRICS: Mapping[str, Metric] = MappingProxyType(
+_FIXED: Mapping[str, Metric] = MappingProxyType(
     {
         "dice": Metric(
             "Dice", "", True, "Twice the voxels common to reference and prediction over the sum of both masks' voxels."
@@ -46,6 +46,22 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "prediction to reference), with linear interpolation. Not the pooled percentile of MedPy and nnU-Net v1, "
             "nor the mean of the two directed ones.",
         ),
+        "hd95_pooled_mm": Metric(
+            "HD95 pooled",
+            "mm",
+            False,
+            "The 95th percentile of the surface distances of both directions pooled, as MedPy and nnU-Net v1 have it.",
+        ),
+        "hd95_mean_mm": Metric(
+            "HD95 mean of both", "mm", False, "The mean of the two directed 95th percentiles of the surface distances."
+        ),
+        "hd95_area_mm": Metric(
+            "HD95 by area",
+            "mm",
+            False,
+            "As DeepMind's surface-distance: distances between the corners of voxels on both surfaces, each weighted "
+            "by its area of surface; the larger of the two directed distances at which 95 % of the area is reached.",
+        ),
         "assd_mm": Metric(
             "ASSD",
             "mm",
@@ -58,15 +74,71 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             False,
             "Average surface distance from the prediction's surface to the reference's, one direction.",
         ),
-        "nsd": Metric(
-            "NSD",
+        "volume_difference_ml": Metric(
+            "Volume difference", "ml", None, "Volume of the prediction less that of the reference."
+        ),
+        "volume_ratio": Metric(
+            "Volume ratio",
             "",
-            True,
-            "Normalised surface Dice: the share of the surface voxels of both masks that lie within the stated "
-            "tolerance of the other surface; counted in voxels, not weighted by area.",
+            None,
+            "Volume of the prediction over that of the reference; infinite where that is empty.",
         ),
     }
 )
+
+_NSD = re.compile(r"nsd_(area_)?(\d+(?:\.\d+)?)mm")
+
+
+@final
+class _Metrics(Mapping[str, Metric]):
+    """The fixed metrics, and those with a tolerance in their name: nsd_2mm, nsd_area_1.5mm."""
+
+    def __getitem__(self, column: str) -> Metric:
+        if column in _FIXED:
+            return _FIXED[column]
+        found = _NSD.fullmatch(column)
+        if found is None:
+            raise KeyError(column)
+        tolerance = f"{float(found[2]):g} mm"
+        if found[1]:
+            return Metric(
+                f"NSD by area at {tolerance}",
+                "",
+                True,
+                f"Surface Dice as DeepMind's surface-distance: the share of both surfaces' area within {tolerance} of "
+                "the other surface.",
+            )
+        return Metric(
+            f"NSD at {tolerance}",
+            "",
+            True,
+            f"Normalised surface Dice: the share of the surface voxels of both masks within {tolerance} of the other "
+            "surface; counted in voxels, not weighted by area.",
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FIXED)
+
+    def __len__(self) -> int:
+        return len(_FIXED)
+
+
+# Key: the column of scores.csv. Order: the order of the tables. Iteration gives the fixed ones, without tolerances.
+METRICS: Mapping[str, Metric] = _Metrics()
+
+
+def nsd_column(tolerance_mm: float, *, by_area: bool = False) -> str:
+    """The column of the NSD at a tolerance."""
+    return f"nsd_{'area_' if by_area else ''}{tolerance_mm:g}mm"
+
+
+def metrics_in(columns: Iterable[str]) -> list[str]:
+    """The metrics among some columns: the fixed ones in their order, then the NSD by voxel and by area as they come."""
+    given = list(columns)
+    tolerant = [name for name in given if _NSD.fullmatch(name)]
+    by_area = [name for name in tolerant if name.startswith("nsd_area_")]
+    return [name for name in _FIXED if name in given] + [name for name in tolerant if name not in by_area] + by_area
+
 
 _RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -91,9 +163,7 @@ _RULES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def definitions(tolerance_mm: float | None = None) -> dict[str, str]:
-    """Name -> the sentence that defines it, for each number of a report; with the NSD's tolerance where it is known."""
-    sentences = {metric.title: metric.definition for metric in METRICS.values()}
-    if tolerance_mm is not None:
-        sentences["NSD"] = sentences["NSD"].replace("the stated tolerance", f"{tolerance_mm:g} mm")
-    return {**sentences, **_RULES}
+def definitions(columns: Iterable[str] = ()) -> dict[str, str]:
+    """Name -> the sentence that defines it, for each number of a report; `columns`: of its scores, else all fixed."""
+    names = metrics_in(columns) or list(_FIXED)
+    return {**{METRICS[name].title: METRICS[name].definition for name in names}, **_RULES}

@@ -15,7 +15,6 @@ from medpipe.reporting.sections import (
     headline,
     record_rows,
     scores_section,
-    tolerance_of,
     transfer_rows,
 )
 
@@ -65,7 +64,9 @@ def _parts(content: ReportContent) -> dict[str, Any]:
         "reconstruction": reconstruction_figure(content.reconstruction) if content.reconstruction else None,
         "transfers": transfer_rows(content.transfers),
         "all_cases": case_rows(scores) if scores is not None else None,
-        "sentences": definitions(tolerance_of(scores)) if content.definitions is None else content.definitions,
+        "sentences": definitions(() if scores is None else scores.columns)
+        if content.definitions is None
+        else content.definitions,
         "record": record_rows(content.record),
     }
     return {**parts, "left_out": _left_out(parts, content)}

@@ -20,7 +20,7 @@ from medpipe.reporting.tables import COUNTS, Arm, best_arms, judged_by, mean_dic
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN_METRICS = ("dice", "hd95_mm", "assd_mm", "asd_mm", "nsd")
+SHOWN_METRICS = ("dice", "hd95_mm", "assd_mm", "asd_mm")
 Shown = dict[str, Any]  # what the template reads
 
 
@@ -43,17 +43,16 @@ def headline(scores: "pd.DataFrame") -> list[tuple[str, str]]:
     return tiles
 
 
-def tolerance_of(scores: "pd.DataFrame | None") -> float | None:
-    """The tolerance of the surface Dice where all rows share one; None where it is unknown or differs."""
-    if scores is None or "tolerance_mm" not in scores.columns:
-        return None
-    tolerances = scores["tolerance_mm"].dropna().unique()
-    return float(tolerances[0]) if len(tolerances) == 1 else None
+def shown_metrics(scores: "pd.DataFrame") -> list[str]:
+    """The metrics of the main tables; the further forms stand in scores.csv and in a table of their own."""
+    return [name for name in metric_columns(scores) if name in SHOWN_METRICS or (name.startswith("nsd_")
+            and not name.startswith("nsd_area_"))]  # fmt: skip
 
 
-def _heading(metric: str, tolerance_mm: float | None) -> str:
-    at = f" at {tolerance_mm:g} mm" if metric == "nsd" and tolerance_mm is not None else ""
-    return METRICS[metric].heading + at
+def further_metrics(scores: "pd.DataFrame") -> list[str]:
+    """What `shown_metrics` leaves out."""
+    shown = shown_metrics(scores)
+    return [name for name in metric_columns(scores) if name not in shown]
 
 
 def scores_section(scores: "pd.DataFrame") -> Shown:
@@ -63,21 +62,24 @@ def scores_section(scores: "pd.DataFrame") -> Shown:
     at_largest = table.loc[table["labelled_share"] == shares[0]]
     return {
         "share": percent(float(shares[0])) if len(shares) > 1 else "",
-        "tables": score_tables(at_largest),
+        "tables": score_tables(at_largest, shown_metrics(table)),
+        "further": score_tables(at_largest, further_metrics(table)),
         "strips": strip_plot(at_largest),
         "by_share": share_table(table) if len(shares) > 1 else None,
         "share_figure": share_plot(table) if len(shares) > 1 else None,
         "smaller_shares": [
-            (percent(float(share)), score_tables(table.loc[table["labelled_share"] == share])) for share in shares[1:]
+            (percent(float(share)), score_tables(table.loc[table["labelled_share"] == share], shown_metrics(table)))
+            for share in shares[1:]
         ],
     }
 
 
-def score_tables(scores: "pd.DataFrame") -> list[Shown]:
-    """One table of all metrics for a single model; for several, one a metric with the models side by side."""
+def score_tables(scores: "pd.DataFrame", metrics: Sequence[str]) -> list[Shown]:
+    """One table of the metrics for a single model; for several, one a metric with the models side by side."""
     rows = summary_rows(scores)
-    metrics = [metric for metric in SHOWN_METRICS if metric in metric_columns(scores)]
-    headings = {metric: _heading(metric, tolerance_of(scores)) for metric in metrics}
+    if not metrics:
+        return []
+    headings = {metric: METRICS[metric].heading for metric in metrics}
     means = mean_dice_of(scores)
     if len(rows) == 1:
         ((arm, structures),) = rows.items()
@@ -90,7 +92,7 @@ def _one_model_table(structures: Mapping[str, Any], metrics: Sequence[str], mean
     for structure, cells in structures.items():
         counts = [str(cells["dice"][name]) for name in COUNTS]
         lines.append((structure, counts, [_cell(cells[metric], metric) for metric in metrics]))
-    return {"kind": "one", "lines": lines, "mean": PRINTED.number(mean, "dice")}
+    return {"kind": "one", "lines": lines, "mean": PRINTED.number(mean, "dice") if "dice" in metrics else ""}
 
 
 def _many_models_table(rows: Mapping[Arm, Any], metric: str, means: Mapping[Arm, float]) -> Shown:

@@ -53,6 +53,8 @@ def best_arms(cells: Mapping[Arm, Mapping[str, Any]], metric: str) -> set[Arm]:
     they are infinite: a mean over finite distances would reward missing the difficult ones.
     """
     higher = METRICS[metric].higher_is_better
+    if higher is None:
+        return set()
     printed = {arm: round(float(cell[judged_by(metric)]), places(metric)) for arm, cell in cells.items()}
     known = {arm: value for arm, value in printed.items() if not np.isnan(value)}
     if len(set(known.values())) < 2:

@@ -12,6 +12,7 @@ from medpipe.stages.stage import write_json
 if TYPE_CHECKING:
     from medpipe.datasets.reading import CaseContent
     from medpipe.geometry.volume import LabelMap, MaskStack
+    from medpipe.metrics.scoring import Structures
 
 PREDICTIONS_FILE = "predictions.json"
 MEMBERS_FILE = "members.json"  # of a training stage: its networks
@@ -81,6 +82,29 @@ def prediction_of(folder: Path, model: PredictedModel, case_id: str) -> Predicti
         labels = read_label_map(path).array
         return Prediction({name: labels == index + 1 for index, name in enumerate(model.structures)})
     return Prediction({name: read_label_map(path / f"{name}.nii.gz").array > 0 for name in model.structures})
+
+
+def predicted_structures(folder: Path, model: PredictedModel, case_id: str) -> "Structures":
+    """The prediction of one case, a label map kept whole. Raises DataFault where it is missing."""
+    from medpipe.geometry.nifti import read_label_map
+    from medpipe.metrics.scoring import LabelledMap, Masks
+
+    path = case_path(folder, model, case_id)
+    if model.output == "softmax" and path.exists():
+        return LabelledMap(read_label_map(path).array, {name: i + 1 for i, name in enumerate(model.structures)})
+    return Masks(prediction_of(folder, model, case_id).masks)
+
+
+def reference_structures(content: "CaseContent", structures: tuple[str, ...]) -> "Structures | None":
+    """The annotated structures of a case, a label map kept whole; None where it has no labels."""
+    from medpipe.geometry.volume import MaskStack
+    from medpipe.metrics.scoring import LabelledMap, Masks
+
+    labels = content.labels
+    if labels is None or isinstance(labels, MaskStack):
+        return None if labels is None else Masks(reference_masks(content, structures))
+    values = {name: index + 1 for index, name in enumerate(structures) if content.annotated[index]}
+    return LabelledMap(labels.array, values)
 
 
 def reference_masks(content: "CaseContent", structures: tuple[str, ...]) -> dict[str, np.ndarray]:

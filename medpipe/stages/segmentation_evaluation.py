@@ -4,16 +4,16 @@ takes   the predictions of a stage of kind segmentation_prediction
 leaves  scores.csv (one row per model, case and structure), summary.json
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medpipe.config.base import StageRef, execution
 from medpipe.datasets.cases import Case, CasesConfig
 from medpipe.geometry.atomic import written_beside
-from medpipe.stages.predictions import PredictedModel, prediction_of, read_predictions, reference_masks
+from medpipe.stages.predictions import PredictedModel, predicted_structures, read_predictions, reference_structures
 from medpipe.stages.stage import Stage, StageRun, cores
 
 SCORES_FILE = "scores.csv"
@@ -26,20 +26,27 @@ class CaseTask:
     case: Case
     models: tuple[PredictedModel, ...]
     folder: Path
-    tolerance_mm: float
+    tolerances_mm: tuple[float, ...]
 
 
 @final
 class SegmentationEvaluation(Stage):
-    """Dice, IoU, HD95, ASSD, ASD and NSD; a missed or a false structure counts as such and is never dropped."""
+    """Overlap, volumes, HD95 in four forms, ASSD, ASD and NSD; missed and false structures are counted, never dropped."""
 
     version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("segmentation_prediction",)}
 
     stage: Literal["segmentation_evaluation"]
     predictions: StageRef
-    tolerance_mm: float = Field(2.0, gt=0, description="of the normalised surface distance")
+    tolerances_mm: tuple[float, ...] = Field((2.0,), min_length=1, description="of the normalised surface Dice")
     jobs: int | None = execution(None, ge=1, description="worker processes; default: the cores, as far as memory lasts")
+
+    @field_validator("tolerances_mm")
+    @classmethod
+    def _are_above_zero(cls, tolerances_mm: tuple[float, ...]) -> tuple[float, ...]:
+        if min(tolerances_mm) <= 0 or len(set(tolerances_mm)) < len(tolerances_mm):
+            raise ValueError(f"tolerances are different numbers above 0 mm, got {list(tolerances_mm)}")
+        return tolerances_mm
 
     def run(self, run: StageRun) -> None:
         import pandas as pd
@@ -52,7 +59,7 @@ class SegmentationEvaluation(Stage):
         folder = run.folder_of(self.predictions)
         record = read_predictions(folder)
         cases = list_cases(CasesConfig.model_validate_json(record.cases_json), run.data, run.base)
-        tasks = [CaseTask(case, record.models, folder, self.tolerance_mm) for case in cases]
+        tasks = [CaseTask(case, record.models, folder, self.tolerances_mm) for case in cases]
         with run.output.progress("scoring", len(tasks)) as progress:
             scored = work_through(
                 score_case,
@@ -85,31 +92,24 @@ def score_case(task: CaseTask) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of one case, and the structures of it that are not annotated and so not scored."""
     from medpipe.datasets.reading import read_case
     from medpipe.metrics.definitions import DEFINITION
-    from medpipe.metrics.scoring import score_masks
+    from medpipe.metrics.scoring import score_structures
 
     read = read_case(task.case)
-    reference = reference_masks(read, task.case.structures)
+    reference = reference_structures(read, task.case.structures)
     rows, left_out = [], []
     for model in task.models:
-        prediction = prediction_of(task.folder, model, task.case.case_id)
-        for structure in model.structures:
-            if structure not in reference:
-                left_out.append(f"{structure} of {task.case.case_id}")
-                continue
-            score = score_masks(
-                reference[structure],
-                prediction.masks[structure],
-                spacing_mm=read.volume.spacing_mm,
-                tolerance_mm=task.tolerance_mm,
-            )
-            key = {"model": model.title, "labelled_share": model.share, "case_id": task.case.case_id}
-            rows.append(
-                {
-                    **key,
-                    "patient_id": task.case.patient_id,
-                    "structure": structure,
-                    **asdict(score),
-                    "definition": DEFINITION,
-                }
-            )
+        known = [name for name in model.structures if reference is not None and reference.mask_is_known(name)]
+        left_out += [f"{name} of {task.case.case_id}" for name in model.structures if name not in known]
+        if reference is None or not known:
+            continue
+        scores = score_structures(
+            reference,
+            predicted_structures(task.folder, model, task.case.case_id),
+            known,
+            spacing_mm=read.volume.spacing_mm,
+            tolerances_mm=task.tolerances_mm,
+        )
+        key = {"model": model.title, "labelled_share": model.share, "case_id": task.case.case_id}
+        key["patient_id"] = task.case.patient_id
+        rows += [{**key, "structure": name, **score.row(), "definition": DEFINITION} for name, score in scores.items()]
     return rows, list(dict.fromkeys(left_out))

@@ -66,9 +66,9 @@ def toy_prediction(masks: dict[str, np.ndarray], seed: int, error: float) -> dic
 def score_rows(model: str, share: float, case: int, reference: dict, prediction: dict) -> list[dict]:
     rows = []
     for name, mask in reference.items():
-        score = score_masks(mask, prediction[name], spacing_mm=SPACING_MM, tolerance_mm=2.0)
+        score = score_masks(mask, prediction[name], spacing_mm=SPACING_MM, tolerances_mm=[2.0])
         keys = {"model": model, "labelled_share": share, "case_id": f"gyn_{case:03d}", "patient_id": f"p{case:02d}"}
-        rows.append(keys | {"structure": name} | vars(score))
+        rows.append(keys | {"structure": name} | score.row())
     return rows
 
 
@@ -114,7 +114,7 @@ def made_up_scores(models: tuple[str, ...], shares: tuple[float, ...], num_cases
                         keys
                         | {"structure": structure, "status": status, "dice": dice, "iou": dice / (2 - dice)}
                         | distances
-                        | {"nsd": dice, "tolerance_mm": 2.0, "volume_ref_ml": 50.0, "volume_pred_ml": 48.0}
+                        | {"nsd_2mm": dice, "volume_ref_ml": 50.0, "volume_pred_ml": 48.0}
                     )
     return pd.DataFrame(rows)
 

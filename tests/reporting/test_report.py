@@ -72,7 +72,7 @@ def test_every_picture_has_a_text_and_can_be_read(html: str) -> None:
 def test_the_numbers_are_those_of_the_aggregation(html: str, example_scores: pd.DataFrame) -> None:
     text = Page(html).text
     for row in summary(example_scores).to_dict("records"):
-        if row["metric"] not in ("dice", "nsd"):
+        if row["metric"] not in ("dice", "nsd_2mm"):
             continue
         assert f"{row['mean']:.3f} ± {row['sd']:.3f}" in text
         assert f"{row['median']:.3f} [{row['q1']:.3f}, {row['q3']:.3f}]" in text
@@ -91,7 +91,7 @@ def test_every_part_is_there(html: str, example_content: ReportContent) -> None:
     parts += ["gyn_003: the prediction was brought to the grid", "All cases, worst first", "mask_ratio: 0.6"]
     parts += ["medpipe run gynecologic_brachytherapy --overlay demo", "0f3c2a9", "versions.torch", "head.bias"]
     assert [part for part in parts if part not in text] == []
-    assert all(sentence in text for sentence in definitions(2.0).values())
+    assert all(sentence in text for sentence in definitions(example_content.scores.columns).values())
     assert "Not in this report" not in text
     assert {"best", "median", "worst"} == {role for role, _ in example_content.cases}
 

@@ -67,7 +67,7 @@ def test_names_with_brackets_are_not_taken_for_markup(example_scores: pd.DataFra
         ("hd95_mm", [(2.0, math.inf), (9.0, 8.0)], {1}),  # by the median: missing half the cases is no merit
         ("dice", [(0.8001, 0.5), (0.8004, 0.5)], set()),  # equal as printed
         ("dice", [(math.nan, 0.5), (0.7, 0.5)], set()),  # nothing to compare with
-        ("nsd", [(0.7, 0.5), (0.7, 0.5), (0.6, 0.9)], {0, 1}),
+        ("nsd_2mm", [(0.7, 0.5), (0.7, 0.5), (0.6, 0.9)], {0, 1}),
     ],
 )
 def test_the_best_of_a_row(metric: str, cells: list[tuple[float, float]], best: set[int]) -> None:
