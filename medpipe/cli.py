@@ -142,6 +142,47 @@ Structures = Annotated[
 ]
 
 
+class MissingCases(StrEnum):
+    as_missed = "count"
+    refuse = "refuse"
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="Folder of label maps, of folders of masks, or of RTSTRUCTs; or one file.")
+    ],
+    references: Annotated[Path, typer.Argument(help="The references, in any of these forms, whatever their grid.")],
+    output: OutputFolder = Path("evaluation"),
+    manifest: Annotated[str | None, typer.Option(help="Manifest that names label values and regions.")] = None,
+    structures: Structures = None,
+    tolerance_mm: Annotated[
+        list[float] | None, typer.Option(help="Tolerance of the NSD; may be repeated. Default: 2.")
+    ] = None,
+    patients: Annotated[Path | None, typer.Option(help="CSV with the columns case_id and patient_id.")] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample/--no-resample", help="Bring predictions to the reference's grid, or refuse.")
+    ] = True,
+    missing_cases: Annotated[
+        MissingCases, typer.Option(help="References without a prediction: count as missed, or refuse.")
+    ] = MissingCases.as_missed,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: the cores.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the results in the output folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions against references: scores.csv, summary.json and a report."""
+    from medpipe.engine.evaluating import evaluate_command
+
+    raise typer.Exit(
+        evaluate_command(
+            predictions, references, output=output, manifest=manifest,
+            structures=listed(structures), tolerances_mm=tolerance_mm or [2.0], patients=patients,
+            resample=resample, missing_cases=missing_cases.value, jobs=jobs, force=force, as_json=as_json,
+            command=sys.argv[1:],
+        )
+    )  # fmt: skip
+
+
 class Correction(StrEnum):
     bh = "bh"
     holm = "holm"

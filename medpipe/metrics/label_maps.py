@@ -187,3 +187,10 @@ def _scan(
 def _no_points(*, with_codes: bool) -> SurfacePoints:
     codes = np.empty(0, dtype=np.uint8) if with_codes else None
     return SurfacePoints((0, 0), (0, 0), np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.int32), codes)
+
+
+def values_in(labels: NDArray[Any]) -> dict[int, int]:
+    """Each label above 0 of a label map (D, H, W), and its voxels; one pass, without a sorted copy of the map."""
+    labels, _ = _one_type(labels, labels)
+    counts, _ = _scan(labels, labels, int(labels.max()) + 1, 1)
+    return {int(value): int(counts[0, value]) for value in np.flatnonzero(counts[0])}

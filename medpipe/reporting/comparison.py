@@ -87,14 +87,15 @@ def comparison_rows(comparison: Comparison) -> "pd.DataFrame":
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """Everything, fit for JSON: null where a number is undefined, "inf" or "-inf" where it is infinite."""
-    return {**_portable(asdict(comparison)), "methods": list(comparison.methods())}
+    return {**portable(asdict(comparison)), "methods": list(comparison.methods())}
 
 
-def _portable(value: Any) -> Any:
+def portable(value: Any) -> Any:
+    """A value as JSON can hold it: undefined numbers null, infinite ones "inf" or "-inf"."""
     if isinstance(value, dict):
-        return {name: _portable(entry) for name, entry in value.items()}
+        return {name: portable(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_portable(entry) for entry in value]
+        return [portable(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else "inf" if value > 0 else "-inf"
     return value

@@ -31,7 +31,7 @@ class CaseTask:
 
 @final
 class SegmentationEvaluation(Stage):
-    """Overlap, volumes, HD95 in four forms, ASSD, ASD and NSD; missed and false structures are counted, never dropped."""
+    """Overlap, volumes, HD95 in four forms, ASSD, ASD and NSD; missed and false structures are counted."""
 
     version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"predictions": ("segmentation_prediction",)}
