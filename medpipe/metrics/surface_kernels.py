@@ -136,14 +136,19 @@ def corner_surface(labels, label, box, is_flat, starts, xs, codes):
 
 
 @compiled
-def row_table(starts, xs, x_first, table):
-    """For each row and x from x_first, the voxels along x to the row's nearest surface point; FAR where beyond 254."""
+def row_table(starts, xs, x_first, slots, table):
+    """For each row with points and x from x_first, the voxels along x to its nearest point; FAR where beyond 254.
+
+    slots: (rows,) where each row stands in `table`, -1 for a row without points; filled here. Empty rows take no room:
+    a far island makes a structure's box as large as the image.
+    """
     width = table.shape[1]
-    for row in range(table.shape[0]):
-        point = starts[row]
-        end = starts[row + 1]
+    row = 0
+    for any_row in range(slots.shape[0]):
+        point = starts[any_row]
+        end = starts[any_row + 1]
+        slots[any_row] = -1 if point == end else row
         if point == end:
-            table[row, :] = FAR
             continue
         distance = FAR
         for i in range(width):
@@ -161,16 +166,17 @@ def row_table(starts, xs, x_first, table):
                 distance += 1
             if distance < table[row, i]:
                 table[row, i] = distance
+        row += 1
 
 
 @compiled
 def nearest_by_rows(
-    origin, num_y, starts, xs, to_shape, table, x_first, offsets, offset_mm2, x_mm2, limit_mm2, step, out
+    origin, num_y, starts, xs, to_shape, slots, table, x_first, offsets, offset_mm2, x_mm2, limit_mm2, step, out
 ):
     """Squared distance from each step-th point to the nearest of another set; infinite where not below limit_mm2.
 
     origin      (z, y) of the first row, counted from the other set's first row; num_y: its rows a slice
-    table       of the other set, (to_shape[0] * to_shape[1], x), from x_first; x_mm2: squared mm of its entries
+    slots, table  of the other set as `row_table` makes them, from x_first; x_mm2: squared mm of its entries
     offsets     (z, y) steps between rows by increasing squared mm (offset_mm2): the search ends where the step alone is
                 farther than the nearest point so far, so it is exact
 
@@ -194,7 +200,10 @@ def nearest_by_rows(
                     other_y = y + offsets[k, 1]
                     if other_z < 0 or other_z >= to_shape[0] or other_y < 0 or other_y >= to_shape[1]:
                         continue
-                    along = table[other_z * to_shape[1] + other_y, x]
+                    slot = slots[other_z * to_shape[1] + other_y]
+                    if slot < 0:
+                        continue
+                    along = table[slot, x]
                     if along != FAR:
                         best = min(best, beside + x_mm2[along])
             if best < limit_mm2:

@@ -70,15 +70,17 @@ def nearest_mm(points: SurfacePoints, others: SurfacePoints, spacing_mm: Sequenc
     near_mm = min(NEAR_MM, (kernels.FAR - 1) * sx)
     margin = int(near_mm / sx) + 1
     x_first = int(others.xs.min()) - margin
-    table = np.empty((len(others.starts) - 1, int(others.xs.max()) + margin + 1 - x_first), dtype=np.uint8)
-    kernels.row_table(others.starts, others.xs, x_first, table)
+    slots = np.empty(len(others.starts) - 1, dtype=np.int32)
+    num_rows = int(np.count_nonzero(np.diff(others.starts)))
+    table = np.empty((num_rows, int(others.xs.max()) + margin + 1 - x_first), dtype=np.uint8)
+    kernels.row_table(others.starts, others.xs, x_first, slots, table)
     offsets, offset_mm2 = _offsets(near_mm, sy, sz)
     x_mm2 = (np.arange(kernels.FAR + 1) * sx) ** 2
     origin = (points.first[0] - others.first[0], points.first[1] - others.first[1])
 
     def search(step: int) -> int:
         return kernels.nearest_by_rows(
-            origin, points.shape[1], points.starts, points.xs, others.shape, table, x_first,
+            origin, points.shape[1], points.starts, points.xs, others.shape, slots, table, x_first,
             offsets, offset_mm2, x_mm2, near_mm**2, step, found,
         )  # fmt: skip
 
