@@ -73,6 +73,6 @@ def paint(
     coarse /= np.abs(coarse).max()
     zoom = [size / 12 for size in level.shape]
     field = ndimage.zoom(coarse, zoom, order=1, grid_mode=True, mode="nearest")[tuple(slice(n) for n in level.shape)]
-    field = np.pad(field, [(0, a - b) for a, b in zip(level.shape, field.shape, strict=True)], mode="edge")
+    field = np.pad(np.asarray(field), [(0, a - b) for a, b in zip(level.shape, field.shape, strict=True)], mode="edge")
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     labels[box][level < 1 + field * max(error_mm, 0.03 * radii_mm.min()) / radii_mm.min()] = label

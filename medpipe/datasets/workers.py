@@ -107,8 +107,8 @@ class _Pool:
         self.items, self.names, self.estimates = items, names, estimates
         self.results: dict[int, Any] = {}
         self.waiting = list(range(len(items)))[::-1]
-        methods = multiprocessing.get_all_start_methods()
-        self.context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        # Not "forkserver": its workers are not children of this process, so nothing that measures it sees their time.
+        self.context = multiprocessing.get_context("spawn")
         self.workers: list[_Worker] = []
         try:
             for _ in range(jobs):
