@@ -3,7 +3,7 @@
 First use compiles the loops of `surface_kernels`; `warm_up` does it at a chosen moment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -119,15 +119,23 @@ class StructurePair:
         return found[0], found[1]
 
 
+def over_structures(
+    pair: LabelMapPair, labels: Sequence[int], works: Sequence[Callable[[StructurePair], Any]], *, num_threads: int
+) -> dict[int, list[Any]]:
+    """What each of `works` makes of each label's structure; the largest first, `num_threads` at a time."""
+    largest_first = sorted(labels, key=lambda label: -int(pair.counts[:2, label].sum()))
+    with ThreadPoolExecutor(num_threads) as pool:
+        begun = {label: [pool.submit(work, pair.structure(label)) for work in works] for label in largest_first}
+        return {label: [task.result() for task in begun[label]] for label in labels}
+
+
 def distances_of(
     pair: LabelMapPair, labels: Sequence[int], *, num_threads: int
 ) -> dict[int, tuple[SurfaceDistances, AreaSurfaceDistances]]:
-    """Both kinds of distances of each label, the largest structures first, `num_threads` at a time."""
-    largest_first = sorted(labels, key=lambda label: -int(pair.counts[:2, label].sum()))
-    with ThreadPoolExecutor(num_threads) as pool:
-        by_voxel = {label: pool.submit(pair.structure(label).distances) for label in largest_first}
-        by_area = {label: pool.submit(pair.structure(label).area_distances) for label in largest_first}
-        return {label: (by_voxel[label].result(), by_area[label].result()) for label in labels}
+    """Both kinds of distances of each label."""
+    works = (StructurePair.distances, StructurePair.area_distances)
+    found = over_structures(pair, labels, works, num_threads=num_threads)
+    return {label: (by_voxel, by_area) for label, (by_voxel, by_area) in found.items()}
 
 
 def warm_up() -> None:

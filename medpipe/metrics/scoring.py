@@ -1,7 +1,7 @@
 """All scores of one structure, or of every structure of a case."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from medpipe.metrics.definitions import nsd_column
 from medpipe.metrics.masks import check_mask_pair
-from medpipe.metrics.surface import AreaSurfaceDistances, SurfaceDistances
 
 if TYPE_CHECKING:
     from medpipe.metrics.label_maps import StructurePair
@@ -111,7 +110,7 @@ def score_masks(
 
     check_mask_pair(mask_ref, mask_pred, spacing_mm)
     pair = LabelMapPair.of_masks(mask_ref, mask_pred, spacing_mm).structure(1)
-    return _score(pair, pair.distances(), pair.area_distances(), tolerances_mm)
+    return _score(pair, *(work(pair) for work in _works(tolerances_mm)))
 
 
 def score_label_maps(
@@ -124,13 +123,13 @@ def score_label_maps(
     num_threads: int = 1,
 ) -> dict[int, Score]:
     """Every score of each label of two label maps (D, H, W) on one grid, found in one pass over both."""
-    from medpipe.metrics.label_maps import LabelMapPair, distances_of
+    from medpipe.metrics.label_maps import LabelMapPair, over_structures
 
     if not labels:
         return {}
     maps = LabelMapPair.of(ref, pred, labels, spacing_mm, num_threads=num_threads)
-    found = distances_of(maps, labels, num_threads=num_threads)
-    return {label: _score(maps.structure(label), *found[label], tolerances_mm) for label in labels}
+    found = over_structures(maps, labels, _works(tolerances_mm), num_threads=num_threads)
+    return {label: _score(maps.structure(label), *found[label]) for label in labels}
 
 
 def score_structures(
@@ -171,26 +170,40 @@ def _renumbered(labelled: LabelledMap, values: Mapping[str, int]) -> np.ndarray:
     return table[labelled.array]
 
 
-def _score(
-    pair: "StructurePair", distances: SurfaceDistances, by_area: AreaSurfaceDistances, tolerances_mm: Sequence[float]
-) -> Score:
+def _works(tolerances_mm: Sequence[float]) -> tuple[Callable[["StructurePair"], dict[str, Any]], ...]:
+    """The two halves of a score, each with a look-up of its own, as work for a thread."""
+
+    def by_voxel(pair: "StructurePair") -> dict[str, Any]:
+        distances = pair.distances()
+        return {
+            "hd_mm": distances.hd_mm(),
+            "hd95_mm": distances.hd95_mm(),
+            "hd95_pooled_mm": distances.hd95_pooled_mm(),
+            "hd95_mean_mm": distances.hd95_mean_mm(),
+            "assd_mm": distances.assd_mm(),
+            "asd_mm": distances.asd_mm(),
+            "nsd": {float(tolerance): distances.nsd(tolerance) for tolerance in tolerances_mm},
+        }
+
+    def by_area(pair: "StructurePair") -> dict[str, Any]:
+        distances = pair.area_distances()
+        nsd = {float(tolerance): distances.nsd(tolerance) for tolerance in tolerances_mm}
+        return {"hd95_area_mm": distances.hd95_mm(), "nsd_area": nsd}
+
+    return by_voxel, by_area
+
+
+def _score(pair: "StructurePair", by_voxel: dict[str, Any], by_area: dict[str, Any]) -> Score:
     both, union = pair.num_ref + pair.num_pred, pair.num_ref + pair.num_pred - pair.num_common
     voxel_ml = math.prod(pair.maps.spacing_mm) / 1000
     return Score(
         status=status_of(has_reference=pair.num_ref > 0, has_prediction=pair.num_pred > 0),
         dice=2 * pair.num_common / both if both else math.nan,
         iou=pair.num_common / union if union else math.nan,
-        hd_mm=distances.hd_mm(),
-        hd95_mm=distances.hd95_mm(),
-        hd95_pooled_mm=distances.hd95_pooled_mm(),
-        hd95_mean_mm=distances.hd95_mean_mm(),
-        hd95_area_mm=by_area.hd95_mm(),
-        assd_mm=distances.assd_mm(),
-        asd_mm=distances.asd_mm(),
-        nsd={float(tolerance): distances.nsd(tolerance) for tolerance in tolerances_mm},
-        nsd_area={float(tolerance): by_area.nsd(tolerance) for tolerance in tolerances_mm},
         volume_ref_ml=pair.num_ref * voxel_ml,
         volume_pred_ml=pair.num_pred * voxel_ml,
+        **by_voxel,
+        **by_area,
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -59,7 +60,7 @@ class SurfaceDistances:
 
     def hd95_mm(self) -> float:
         """The larger of the two directed 95th percentiles (linear interpolation between order statistics)."""
-        return max(self._directed()) if self.is_defined else self._undefined
+        return max(self._directed) if self.is_defined else self._undefined
 
     def hd95_pooled_mm(self) -> float:
         """The 95th percentile over both directions pooled, as MedPy and nnU-Net v1 have it."""
@@ -69,8 +70,9 @@ class SurfaceDistances:
 
     def hd95_mean_mm(self) -> float:
         """The mean of the two directed 95th percentiles."""
-        return sum(self._directed()) / 2 if self.is_defined else self._undefined
+        return sum(self._directed) / 2 if self.is_defined else self._undefined
 
+    @cached_property
     def _directed(self) -> tuple[float, float]:
         return float(np.percentile(self.ref_to_pred_mm, 95)), float(np.percentile(self.pred_to_ref_mm, 95))
 
