@@ -218,6 +218,63 @@ def compare(
     )  # fmt: skip
 
 
+class Beyond(StrEnum):
+    refuse = "refuse"
+    as_zero = "count"
+
+
+@app.command()
+def dose(
+    plan: Annotated[
+        Path | None, typer.Argument(help="A course in YAML: its fractions, external beam, alpha/beta. Or use options.")
+    ] = None,
+    doses: Annotated[
+        list[Path] | None, typer.Option("--dose", help="RTDOSE, or NIfTI of Gy, of a fraction; repeated for each.")
+    ] = None,
+    references: Annotated[
+        list[Path] | None, typer.Option("--reference", help="Its contours: RTSTRUCT, label map or folder of masks.")
+    ] = None,
+    predicted: Annotated[
+        list[Path] | None, typer.Option("--predicted", help="Its predicted contours, in any of these forms.")
+    ] = None,
+    prescription_gy: Annotated[float | None, typer.Option(help="Of one fraction, for V100.")] = None,
+    external_beam_gy: Annotated[
+        float | None, typer.Option(min=0, help="Total from outside; 0: there was none. Without it no aim is judged.")
+    ] = None,
+    external_beam_fractions: Annotated[
+        int | None, typer.Option(min=1, help="In how many fractions. Default: 25.")
+    ] = None,
+    structures: Structures = None,
+    target: Annotated[
+        str | None, typer.Option(help="Name of the target, or 'none' for organs alone. Default: ctv_high_risk.")
+    ] = None,
+    manifest: Annotated[
+        str | None, typer.Option(help="Whose aliases name structures. Default: gynecologic_brachytherapy.")
+    ] = None,
+    alpha_beta_target: Annotated[float | None, typer.Option(help="Gy. Default: 10.")] = None,
+    alpha_beta_organs: Annotated[float | None, typer.Option(help="Gy. Default: 3.")] = None,
+    outside: Annotated[
+        Beyond | None, typer.Option(help="Structures beyond the dose grid: refuse (default), or count as 0 Gy.")
+    ] = None,
+    step_mm: Annotated[float | None, typer.Option(help="Of the samples inside a structure. Default: 0.5.")] = None,
+    output: OutputFolder = Path("dose"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the results in the output folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Dose in structures, EQD2 of a course against planning aims, predicted against reference contours."""
+    from medpipe.engine.dose_plan import plan_of_command
+    from medpipe.engine.dosing import dose_command
+
+    options = {
+        "prescription_gy": prescription_gy, "external_beam_gy": external_beam_gy,
+        "external_beam_fractions": external_beam_fractions, "names": listed(structures) or None, "target": target,
+        "manifest": manifest, "alpha_beta_target": alpha_beta_target, "alpha_beta_organs": alpha_beta_organs,
+        "outside": None if outside is None else outside.value, "step_mm": step_mm,
+    }  # fmt: skip
+    course = plan_of_command(plan, doses or [], references or [], predicted or [], options)
+    raise typer.Exit(dose_command(course, output=output, force=force, as_json=as_json))
+
+
 def listed(values: list[str] | None) -> list[str]:
     """Repeated and comma-separated values of an option as one list."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from medpipe.geometry.volume import Grid
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -34,10 +35,11 @@ def real_data() -> Path:
 
 
 def write_rtdose(
-    path: Path, gy: np.ndarray, grid: "Grid", *, falling: bool = False, absolute: bool = False, frame_uid: str = "",
+    path: Path, gy: "np.ndarray", grid: "Grid", *, falling: bool = False, absolute: bool = False, frame_uid: str = "",
     patient_id: str = "", **attributes: object,
 ) -> Path:  # fmt: skip
     """An RTDOSE of uint32 by pydicom alone, none of medpipe's readers involved. `attributes` replace or add some."""
+    import numpy as np
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -53,7 +55,9 @@ def write_rtdose(
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.481.2")
-    dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.{int(hashlib.sha256(str(path).encode()).hexdigest()[:8], 16)}")
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(
+        f"1.2.826.0.1.{int(hashlib.sha256(str(path).encode()).hexdigest()[:8], 16)}"
+    )
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID

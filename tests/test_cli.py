@@ -42,7 +42,9 @@ def test_every_workflow_is_checked_within_a_second_and_a_half_without_torch(work
 
 def test_help_names_every_verb_and_the_exit_codes(tmp_path: Path) -> None:
     text = medpipe("--help", folder=tmp_path).stdout
-    assert all(verb in text for verb in ("run", "show", "check", "schema", "list", "phantom", "compare"))
+    assert all(
+        verb in text for verb in ("run", "show", "check", "schema", "list", "phantom", "evaluate", "compare", "dose")
+    )
     assert "research use only" in text
     assert "75" in text
 
