@@ -218,6 +218,20 @@ def compare(
     )  # fmt: skip
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, evaluations or files of scores.")],
+    name: Annotated[list[str] | None, typer.Option(help="Name of each, in their order; may be repeated.")] = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
+    output: Annotated[Path, typer.Option("--output", "-O", help="File to write.")] = Path("report.html"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Lay several runs side by side in one HTML page: scores, paired tests, learning curves, records."""
+    from medpipe.engine.report_runs import report_command
+
+    raise typer.Exit(report_command(runs, names=name or [], output=output, force=force, title=title))
+
+
 class Beyond(StrEnum):
     refuse = "refuse"
     as_zero = "count"
