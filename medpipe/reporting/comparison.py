@@ -39,8 +39,9 @@ def pair_cells(test: PairedTest, alpha: float, style: NumberStyle) -> list[str]:
     mean, low, high = (style.number(x, test.metric) for x in (test.mean_difference, test.ci_low, test.ci_high))
     finite = "" if test.finite == test.n else f" over {test.finite}"
     models = f"{test.second} - {test.first}"
-    interval = f"{mean} [{low}, {high}]{finite}"
-    effect = f"{test.effect:+.2f}"
+    # Too few patients to say anything: a refusal, and no number that could be taken for a finding.
+    interval = "-" if test.refusal else f"{mean} [{low}, {high}]{finite}"
+    effect = "-" if test.refusal else f"{test.effect:+.2f}"
     return [test.structure, test.metric, models, str(test.n), interval, effect, p_text(test.p_adjusted),
             verdict(test, alpha)]  # fmt: skip
 

@@ -131,4 +131,6 @@ def _legend(figure: Any, pairs: Sequence[Pair]) -> None:
         handle("difference shown", marker="D", color=dark),
         handle("not shown", marker="D", color=dark, markerfacecolor="white", markeredgewidth=1.4),
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=min(len(handles), 4), handletextpad=0.2)
+    widest_inches = 0.075 * max(len(handle.get_label()) for handle in handles) + 0.4  # at 9 points
+    ncols = max(1, min(len(handles), int(figure.get_size_inches()[0] / widest_inches)))
+    figure.legend(handles=handles, loc="outside upper right", ncols=ncols, handletextpad=0.2)
