@@ -220,7 +220,7 @@ def main() -> None:
             map_mib = ref.nbytes / 2**20
             del ref, pred
             print(f"{name}: {count} structures, {shape}, one label map {map_mib:.0f} MiB", flush=True)
-            if "first_use_s" not in result:
+            if name == options.sets[0]:
                 first = ask("medpipe", folder, NUMBA_CACHE_DIR=str(folder / "empty"))
                 result["first_use_s"] = {"compiled": first["first_use_s"]}
             sides = {}

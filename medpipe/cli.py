@@ -147,18 +147,34 @@ class MissingCases(StrEnum):
     refuse = "refuse"
 
 
+class Part(StrEnum):
+    every = "all"
+    train = "train"
+    test = "test"
+
+
 @app.command()
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(help="Folder of label maps, of folders of masks, or of RTSTRUCTs; or one file.")
+        Path,
+        typer.Argument(help="Folder of label maps, of folders of masks, or of RTSTRUCTs; one file; or a checkpoint."),
     ],
-    references: Annotated[Path, typer.Argument(help="The references, in any of these forms, whatever their grid.")],
+    references: Annotated[
+        Path | None, typer.Argument(help="The references, in any of these forms and grids; none for a checkpoint.")
+    ] = None,
     output: OutputFolder = Path("evaluation"),
-    manifest: Annotated[str | None, typer.Option(help="Manifest that names label values and regions.")] = None,
+    manifest: Annotated[
+        str | None,
+        typer.Option(help="Manifest that names label values and regions; for a checkpoint, the cases to predict."),
+    ] = None,
     structures: Structures = None,
     tolerance_mm: Annotated[
         list[float] | None, typer.Option(help="Tolerance of the NSD; may be repeated. Default: 2.")
     ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Of a checkpoint's cases. Default: where its run found them.")
+    ] = None,
+    part: Annotated[Part | None, typer.Option(help="Of the manifest, for a checkpoint. Default: all.")] = None,
     patients: Annotated[Path | None, typer.Option(help="CSV with the columns case_id and patient_id.")] = None,
     resample: Annotated[
         bool, typer.Option("--resample/--no-resample", help="Bring predictions to the reference's grid, or refuse.")
@@ -170,17 +186,18 @@ def evaluate(
     force: Annotated[bool, typer.Option("--force", help="Replace the results in the output folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score predictions against references: scores.csv, summary.json and a report."""
+    """Score predictions against references, or a checkpoint on a manifest's cases: scores, summary and a report."""
     from medpipe.engine.evaluating import evaluate_command
+    from medpipe.engine.evaluation import EvaluateOptions
 
-    raise typer.Exit(
-        evaluate_command(
-            predictions, references, output=output, manifest=manifest,
-            structures=listed(structures), tolerances_mm=tolerance_mm or [2.0], patients=patients,
-            resample=resample, missing_cases=missing_cases.value, jobs=jobs, force=force, as_json=as_json,
-            command=sys.argv[1:],
-        )
+    options = EvaluateOptions(
+        manifest=manifest, structures=tuple(listed(structures)), tolerances_mm=tuple(tolerance_mm or [2.0]), jobs=jobs,
+        force=force, data_root=data_root, part=None if part is None else part.value, patients=patients,
+        resample=resample, missing_cases=missing_cases.value,
     )  # fmt: skip
+    raise typer.Exit(
+        evaluate_command(predictions, references, options, output=output, as_json=as_json, command=sys.argv[1:])
+    )
 
 
 class Correction(StrEnum):
@@ -216,6 +233,20 @@ def compare(
             allow_unpaired=allow_unpaired,
         )
     )  # fmt: skip
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, evaluations or files of scores.")],
+    name: Annotated[list[str] | None, typer.Option(help="Name of each, in their order; may be repeated.")] = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
+    output: Annotated[Path, typer.Option("--output", "-O", help="File to write.")] = Path("report.html"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Lay several runs side by side in one HTML page: scores, paired tests, learning curves, records."""
+    from medpipe.engine.report_runs import report_command
+
+    raise typer.Exit(report_command(runs, names=name or [], output=output, force=force, title=title))
 
 
 class Beyond(StrEnum):

@@ -1,269 +1,121 @@
-"""`medpipe evaluate`: a folder of predictions against a folder of references; scores, summary and report out."""
+"""`medpipe evaluate`: which of its forms is asked for, and how it ends."""
 
 import json
-import math
 import sys
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from medpipe.datasets.label_folders import LabelSource, find_label_sources, label_names
-from medpipe.datasets.manifest import Manifest, load_manifest
+from medpipe.config.errors import ConfigError, Problem
+from medpipe.engine.evaluating_checkpoint import Checkpoint, evaluate_checkpoint, find_checkpoint
+from medpipe.engine.evaluation import (
+    REPORT_FILE,
+    SCORES_FILE,
+    SUMMARY_FILE,
+    EvaluateOptions,
+    Evaluation,
+    write_evaluation,
+)
 from medpipe.geometry.faults import DataFault, DataFaults
-from medpipe.stages.folder_scoring import CaseScores, FolderCase, score_folder_case
-from medpipe.stages.stage import cores, write_json
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
-
-SCORES_FILE, SUMMARY_FILE, REPORT_FILE = "scores.csv", "summary.json", "report.html"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was scored, and what a reader has to know of it."""
-
-    scores: "pd.DataFrame"
-    notes: tuple[str, ...]
 
 
 def evaluate_command(
     predictions: Path,
-    references: Path,
+    references: Path | None,
+    options: EvaluateOptions,
     *,
     output: Path,
-    manifest: str | None,
-    structures: Sequence[str],
-    tolerances_mm: Sequence[float],
-    patients: Path | None,
-    resample: bool,
-    missing_cases: str,
-    jobs: int | None,
-    force: bool,
     as_json: bool,
     command: Sequence[str],
 ) -> int:
     """Score, write and print; the exit code. Faults of the data are raised together as DataFaults."""
     from rich.console import Console
 
-    if not force and (output / SCORES_FILE).exists():
-        print(f"medpipe evaluate: {output} holds results already; give another --output, or --force", file=sys.stderr)
-        return 2
-    if min(tolerances_mm) < 0 or len(set(tolerances_mm)) < len(tolerances_mm):
-        print(f"medpipe evaluate: tolerances are different mm, 0 or more, got {list(tolerances_mm)}", file=sys.stderr)
-        return 2
-    speaking = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
-    known = load_manifest(manifest) if manifest else None
-    cases, notes = pair_cases(
-        predictions, references, known, missing_cases, tuple(structures), tuple(tolerances_mm), resample=resample
-    )
-    found = score_cases(cases, cores(jobs), speaking)
-    evaluation = gather(found, cases, predictions, references, patients, notes)
-    document = write_evaluation(output, evaluation, predictions, references, command)
+    from medpipe.stages.stage import StopRequested
+
+    if not options.force and (output / SCORES_FILE).exists():
+        raise wrong(f"{output} holds results already; give another --output, or --force")
+    if min(options.tolerances_mm) < 0 or len(set(options.tolerances_mm)) < len(options.tolerances_mm):
+        raise wrong(f"tolerances are different mm, 0 or more, got {list(options.tolerances_mm)}")
+    console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
+    checkpoint = find_checkpoint(predictions)
+    check_form(predictions, references, checkpoint, options)
+    if checkpoint is not None:
+        try:
+            evaluation = evaluate_checkpoint(checkpoint, options, output, console)
+        except StopRequested:
+            print("stopped on request; the same command goes on from there", file=sys.stderr)
+            return 75
+        except (ConfigError, DataFault, DataFaults):
+            raise
+        except ValueError as error:  # weights that do not fit, a checkpoint without its decoder
+            print(f"medpipe evaluate: {error}", file=sys.stderr)
+            return 3
+    else:
+        from medpipe.engine.evaluating_folder import evaluate_folder
+
+        assert references is not None, "check_form"
+        evaluation = evaluate_folder(predictions, references, options, console)
+    document = write_evaluation(output, evaluation, command)
     if as_json:
         print(json.dumps(document, indent=2))
         return 0
-    from medpipe.reporting.tables import print_score_table
-
-    print_score_table(evaluation.scores, speaking)
-    for note in evaluation.notes:
-        speaking.print(f"note: {note}", style="yellow", highlight=False, markup=False)
-    print(f"written: {output / SCORES_FILE}, {output / SUMMARY_FILE}, {output / REPORT_FILE}")
+    tell(evaluation, output, console)
     return 0
 
 
-def pair_cases(
-    predictions: Path,
-    references: Path,
-    manifest: Manifest | None,
-    missing_cases: str,
-    structures: tuple[str, ...],
-    tolerances_mm: tuple[float, ...],
-    *,
-    resample: bool,
-) -> tuple[list[FolderCase], list[str]]:
-    """Each reference with its prediction, and notes on the cases that stand on one side only."""
-    found_ref, found_pred = find_label_sources(references), find_label_sources(predictions)
-    if references.is_file() and predictions.is_file():  # two files are one case, whatever they are called
-        found_pred = dict(zip(found_ref, found_pred.values(), strict=True))
-    without = [case_id for case_id in found_ref if case_id not in found_pred]
-    unasked = [case_id for case_id in found_pred if case_id not in found_ref]
-    if len(without) == len(found_ref):
-        raise DataFault(
-            predictions, f"no case of the references: {_few(list(found_pred))} against {_few(list(found_ref))}"
+def tell(evaluation: Evaluation, output: Path, console: "Console") -> None:
+    """The table, the notes, and where the files are."""
+    from medpipe.reporting.tables import print_score_table
+
+    if evaluation.kind == "reconstruction":
+        from medpipe.engine.evaluating_pretraining import print_reconstructions
+
+        print_reconstructions(evaluation.scores, console)
+    else:
+        print_score_table(evaluation.scores, console)
+    for note in evaluation.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
+    print(f"written: {output / SCORES_FILE}, {output / SUMMARY_FILE}, {output / REPORT_FILE}")
+
+
+def check_form(
+    predictions: Path, references: Path | None, checkpoint: Checkpoint | None, options: EvaluateOptions
+) -> None:
+    """Refuse options that the form asked for does not have: an option that is silently unused misleads."""
+    of_folders = [
+        name
+        for name, given in (
+            ("REFERENCES", references is not None),
+            ("--patients", options.patients is not None),
+            ("--no-resample", not options.resample),
+            ("--missing-cases refuse", options.missing_cases != "count"),
         )
-    notes = []
-    if without and missing_cases == "refuse":
-        raise DataFaults([DataFault(predictions, f"no prediction of case {case_id}") for case_id in without])
-    if without:
-        notes.append(f"{len(without)} cases have no prediction; all their structures count as missed: {_few(without)}")
-    if unasked:
-        notes.append(f"{len(unasked)} predictions have no reference and are not scored: {_few(unasked)}")
-    names_ref, names_pred = label_names(references, manifest), label_names(predictions, manifest)
-    if manifest is None and bool(names_ref) != bool(names_pred) and _has_label_maps(found_ref, found_pred):
-        notes.append("only one side names its label values; its names were taken for both")
-    names_ref, names_pred = names_ref or names_pred, names_pred or names_ref
-    aliases = manifest.aliases if manifest else {}
-    cases = [
-        FolderCase(source, found_pred.get(case_id), names_ref, names_pred, aliases, structures, tolerances_mm, resample)
-        for case_id, source in found_ref.items()
+        if given
     ]
-    return cases, notes
-
-
-def _has_label_maps(*sides: dict[str, LabelSource]) -> bool:
-    return all(any(source.form == "label_map" for source in side.values()) for side in sides)
-
-
-def score_cases(cases: list[FolderCase], jobs: int, console: "Console") -> list[CaseScores]:
-    """All cases in worker processes; what the report needs is imported meanwhile."""
-    from dataclasses import replace
-
-    from medpipe.datasets.workers import work_through
-    from medpipe.engine.output import RunOutput
-
-    if len(cases) < jobs:
-        cases = [replace(case, num_threads=max(1, jobs // len(cases))) for case in cases]
-    threading.Thread(target=_import_report, daemon=True).start()
-    with RunOutput(console).progress("scoring", len(cases)) as progress:
-        return work_through(
-            score_folder_case,
-            cases,
-            names=[case.reference.case_id for case in cases],
-            jobs=jobs,
-            bytes_per_item=[memory_of(case) for case in cases],
-            on_result=lambda index, result: progress.advance(),
-        )
-
-
-def _import_report() -> None:
-    """pandas, matplotlib and jinja take two seconds to import: as long as a case takes to read."""
-    import matplotlib.figure  # noqa: F401
-
-    import medpipe.reporting.report  # noqa: F401
-
-
-def memory_of(case: FolderCase) -> int:
-    """Bytes that a case may take: both sides and what reading them takes (file, array, narrow copy)."""
-    import nibabel as nib
-
-    total = 0
-    for source in (case.reference, case.prediction):
-        if source is None or source.form == "rtstruct":
-            continue
-        path = source.path if source.form == "label_map" else next(source.path.glob("*.nii*"))
-        try:
-            header: Any = nib.load(path).header  # type: ignore[attr-defined]
-            total += 3 * header.get_data_dtype().itemsize * int(math.prod(header.get_data_shape()))
-        except Exception:  # whatever is wrong with the file, the worker that reads it says it by name
-            continue
-    return total
-
-
-def gather(
-    found: list[CaseScores],
-    cases: list[FolderCase],
-    predictions: Path,
-    references: Path,
-    patients: Path | None,
-    notes: Sequence[str],
-) -> Evaluation:
-    """One table, with patients; all faults together; what was handled, as counted sentences."""
-    import pandas as pd
-
-    faults = [case.fault for case in found if case.fault is not None]
-    if faults:
-        raise DataFaults(faults)
-    known = list(dict.fromkeys(name for case in found for name in case.known))
-    asked = cases[0].structures
-    unknown = [name for name in asked if name not in known]
-    if unknown:
-        raise DataFault(references, f"no structure {', '.join(unknown)}; the references hold {', '.join(known)}")
-    rows = [row for case in found for row in case.rows]
-    if not rows:
-        raise DataFault(references, "no structure to score in any case")
-    said = list(notes)
-    patient_of = patients_of(found, references, patients, said)
-    scores = pd.DataFrame(rows)
-    scores.insert(0, "model", (predictions if predictions.is_dir() else predictions.parent).resolve().name)
-    scores.insert(1, "labelled_share", 1.0)
-    scores.insert(3, "patient_id", [patient_of[case_id] for case_id in scores["case_id"]])
-    resampled = list(dict.fromkeys(scores.loc[scores["resampled"], "case_id"]))
-    if resampled:
-        said.append(f"{len(resampled)} predictions were brought to their reference's grid (nearest): {_few(resampled)}")
-    unannotated = [f"{name} of {case.case_id}" for case in found for name in case.not_annotated]
-    if unannotated:
-        said.append(
-            f"{len(unannotated)} predicted structures are not in their reference, not scored: {_few(unannotated)}"
-        )
-    said += [f"{case.case_id}: {note}" for case in found for note in case.notes]
-    return Evaluation(scores, tuple(said))
-
-
-def patients_of(found: list[CaseScores], references: Path, patients: Path | None, notes: list[str]) -> dict[str, str]:
-    """Case -> patient: from the table, else DICOM's PatientID, else each case its own patient."""
-    from medpipe.datasets.tables import read_table
-
-    table = patients or (references / "patients.csv" if references.is_dir() else None)
-    if table is None or (patients is None and not table.is_file()):
-        if not any(case.dicom_patient_id for case in found):
-            notes.append("no table of patients: each case is taken as a patient of its own (--patients FILE)")
-        return {case.case_id: case.dicom_patient_id or case.case_id for case in found}
-    listed: dict[str, str] = {}
-    for row in read_table(table, ("case_id", "patient_id")):
-        if listed.setdefault(row["case_id"], row["patient_id"]) != row["patient_id"]:
-            raise DataFault(
-                table, f"case {row['case_id']} has two patients, {listed[row['case_id']]} and {row['patient_id']}"
+    if checkpoint is None:
+        if references is None:
+            raise wrong(
+                f"{predictions} is no checkpoint (no model.json or members.json in it), so a folder of REFERENCES is "
+                "needed"
             )
-    missing = [case.case_id for case in found if case.case_id not in listed]
-    if missing:
-        raise DataFault(table, f"no patient of {len(missing)} cases: {_few(missing)}")
-    return listed
+        of_checkpoints = [
+            name for name, given in (("--data-root", options.data_root), ("--part", options.part)) if given is not None
+        ]
+        if of_checkpoints:
+            raise wrong(f"{', '.join(of_checkpoints)}: for checkpoints; {predictions} is none")
+        return
+    if of_folders:
+        raise wrong(
+            f"{', '.join(of_folders)}: for folders of predictions; {checkpoint.folder} is a checkpoint, which is "
+            "evaluated on the cases of --manifest"
+        )
+    if options.manifest is None:
+        raise wrong(f"{checkpoint.folder} is a checkpoint: give --manifest, whose cases it shall predict")
 
 
-def write_evaluation(
-    output: Path, evaluation: Evaluation, predictions: Path, references: Path, command: Sequence[str]
-) -> dict[str, Any]:
-    """scores.csv, summary.json and report.html, each whole or not at all; returns the summary."""
-    from medpipe.engine.record import host, now, versions
-    from medpipe.geometry.atomic import written_beside
-    from medpipe.metrics.aggregation import mean_dice, summary
-    from medpipe.metrics.definitions import DEFINITION
-    from medpipe.reporting.comparison import portable
-    from medpipe.reporting.content import ReportContent
-    from medpipe.reporting.report import write_report
-
-    output.mkdir(parents=True, exist_ok=True)
-    scores = evaluation.scores
-    with written_beside(output / SCORES_FILE) as partial:
-        scores.to_csv(partial, index=False)
-    machine = host()
-    record = {
-        "command": "medpipe " + " ".join(command),
-        "predictions": str(predictions),
-        "references": str(references),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-        "host": f"{machine['system']}, {machine['cores']} cores, {machine['memory_gib']} GiB",
-    }
-    document = {
-        "definition": DEFINITION,
-        "cases": len(set(scores["case_id"])),
-        "patients": len(set(scores["patient_id"])),
-        "mean_dice": float(mean_dice(scores)["mean_dice"].iloc[0]),
-        "scores": summary(scores).to_dict(orient="records"),
-        "notes": list(evaluation.notes),
-        "record": record,
-    }
-    document = portable(document)
-    write_json(output / SUMMARY_FILE, document)
-    title = f"Evaluation of {scores['model'].iloc[0]}"
-    content = ReportContent(title=title, date=now(), notes=evaluation.notes, scores=scores, record=record)
-    write_report(output / REPORT_FILE, content)
-    return document
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def wrong(message: str) -> ConfigError:
+    return ConfigError([Problem("medpipe evaluate", None, None, message)])

@@ -111,7 +111,7 @@ class StructurePair:
     def _points(self, points_of: Any) -> tuple[SurfacePoints, SurfacePoints]:
         maps = self.maps
         found = [
-            points_of(array, self.label, maps.boxes[side, self.label], count, is_flat=maps.is_flat)
+            points_of(array, self.label, maps.boxes[side, self.label], is_flat=maps.is_flat)
             if count
             else _no_points(with_codes=points_of is corner_points)
             for side, (array, count) in enumerate(((maps.ref, self.num_ref), (maps.pred, self.num_pred)))
@@ -171,9 +171,8 @@ def _scan(
     depth, _, width = ref.shape
     row_bytes = width * ref.dtype.itemsize
     word = next(w for w in (np.uint64, np.uint32, np.uint16, np.uint8) if row_bytes % np.dtype(w).itemsize == 0)
-    if np.dtype(word).itemsize < ref.dtype.itemsize:
-        word = ref.dtype.type
     words = ref.view(word), pred.view(word)
+    element = np.uint64(2 ** (8 * ref.dtype.itemsize) - 1)
     edges = np.linspace(0, depth, num_threads + 1).astype(int)
     empty = np.concatenate([np.full(3, np.iinfo(np.int64).max), np.full(3, -1)])
     parts = [
@@ -181,7 +180,7 @@ def _scan(
         for _ in range(num_threads)
     ]
     scans = [
-        partial(kernels.scan, ref, pred, *words, int(first), int(last), counts, boxes)
+        partial(kernels.scan, ref, pred, *words, int(first), int(last), element, counts, boxes)
         for first, last, (counts, boxes) in zip(edges[:-1], edges[1:], parts, strict=True)
     ]
     with ThreadPoolExecutor(num_threads) as pool:

@@ -1,4 +1,4 @@
-"""The compiled loops of the surface metrics: scanning label maps, taking surfaces, finding the nearest surface point.
+"""The compiled loops of the surface metrics: scanning label maps, finding the nearest surface point.
 
 numba, without its own threads: the loops release the interpreter's lock, and `label_maps` runs structures side by side.
 Compiled on first use and kept on disk beside the package (or in the user's cache folder; in memory where neither can be
@@ -7,132 +7,69 @@ written), so that a later process only loads them.
 Surface points are kept row by row, a row being the voxels of one (z, y): `starts` (rows + 1) into `xs`.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from medpipe.metrics.compiling import compiled
 
 FAR = 255  # in a table of distances along a row: 255 voxels or more, or none in this row
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled on first use; cached on disk where there is a folder to write to."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # numba found no folder that it may write to
-        return njit(nogil=True)(function)
-
-
 @compiled
-def scan(ref, pred, ref_words, pred_words, first, last, counts, boxes):
+def scan(ref, pred, ref_words, pred_words, first, last, element, counts, boxes):
     """Slices first to last of two label maps (D, H, W): voxels and boxes of every label from 1.
 
-    *_words  the same memory as wide words, so that background is passed over several voxels at a time
+    *_words  the same memory as wide words: one that goes on with the pair of labels before it is passed over whole
+    element  the bits of one voxel in a word
     counts   (3, labels): voxels in ref, in pred, in both; added to
     boxes    (2, labels, 6): lowest z, y, x and highest z, y, x in ref and in pred; widened
     """
-    num_labels = counts.shape[1]
     per_word = ref.shape[2] // ref_words.shape[2]
+    repeat = np.uint64(0)
+    for _ in range(per_word):
+        repeat = (repeat << np.uint64(8 * ref.itemsize % 64)) | np.uint64(1)
     for z in range(first, last):
         for y in range(ref.shape[1]):
+            a = ref[z, y, 0]
+            b = pred[z, y, 0]
+            begin = 0
+            going_on_ref = (np.uint64(a) & element) * repeat
+            going_on_pred = (np.uint64(b) & element) * repeat
             for word in range(ref_words.shape[2]):
-                if ref_words[z, y, word] == 0 and pred_words[z, y, word] == 0:
+                if ref_words[z, y, word] == going_on_ref and pred_words[z, y, word] == going_on_pred:
                     continue
                 for x in range(word * per_word, (word + 1) * per_word):
-                    a = ref[z, y, x]
-                    b = pred[z, y, x]
-                    if a > 0 and a < num_labels:
-                        counts[0, a] += 1
-                        _widen(boxes, 0, a, z, y, x)
-                        if a == b:
-                            counts[2, a] += 1
-                    if b > 0 and b < num_labels:
-                        counts[1, b] += 1
-                        _widen(boxes, 1, b, z, y, x)
+                    if ref[z, y, x] != a or pred[z, y, x] != b:
+                        _count_run(counts, boxes, a, b, z, y, begin, x)
+                        a = ref[z, y, x]
+                        b = pred[z, y, x]
+                        begin = x
+                going_on_ref = (np.uint64(a) & element) * repeat
+                going_on_pred = (np.uint64(b) & element) * repeat
+            _count_run(counts, boxes, a, b, z, y, begin, ref.shape[2])
 
 
 @compiled
-def _widen(boxes, which, label, z, y, x):
-    box = boxes[which, label]
+def _count_run(counts, boxes, a, b, z, y, begin, end):
+    """Voxels begin to end of a row that hold a in the reference and b in the prediction."""
+    num_labels = counts.shape[1]
+    if a > 0 and a < num_labels:
+        counts[0, a] += end - begin
+        _widen(boxes[0, a], z, y, begin, end - 1)
+        if a == b:
+            counts[2, a] += end - begin
+    if b > 0 and b < num_labels:
+        counts[1, b] += end - begin
+        _widen(boxes[1, b], z, y, begin, end - 1)
+
+
+@compiled
+def _widen(box, z, y, x_low, x_high):
     box[0] = min(box[0], z)
     box[1] = min(box[1], y)
-    box[2] = min(box[2], x)
+    box[2] = min(box[2], x_low)
     box[3] = max(box[3], z)
     box[4] = max(box[4], y)
-    box[5] = max(box[5], x)
-
-
-@compiled
-def voxel_surface(labels, label, box, is_flat, starts, xs):
-    """The label's surface voxels inside its box: those with a face neighbour of another label or outside the array.
-
-    is_flat: a single slice that stands for a 2D mask, whose neighbours are in the plane only. Returns their number.
-    """
-    depth, height, width = labels.shape
-    count = 0
-    row = 0
-    for z in range(box[0], box[3] + 1):
-        for y in range(box[1], box[4] + 1):
-            starts[row] = count
-            row += 1
-            on_border = y == 0 or y == height - 1 or (not is_flat and (z == 0 or z == depth - 1))
-            for x in range(box[2], box[5] + 1):
-                if labels[z, y, x] != label:
-                    continue
-                if (
-                    on_border
-                    or x == 0
-                    or x == width - 1
-                    or labels[z, y, x - 1] != label
-                    or labels[z, y, x + 1] != label
-                    or labels[z, y - 1, x] != label
-                    or labels[z, y + 1, x] != label
-                    or (not is_flat and (labels[z - 1, y, x] != label or labels[z + 1, y, x] != label))
-                ):
-                    xs[count] = x
-                    count += 1
-    starts[row] = count
-    return count
-
-
-@compiled
-def corner_surface(labels, label, box, is_flat, starts, xs, codes):
-    """The lattice corners between voxels where the label's surface passes, and the code of their neighbourhood.
-
-    Corner (z, y, x) touches the voxels z - 1 and z, y - 1 and y, x - 1 and x; bit by bit from the first (128, or 8 in
-    2D) to the last (1), the code says which of them hold the label: all or none is no surface. Returns their number.
-    """
-    depth, height, width = labels.shape
-    full = 15 if is_flat else 255
-    count = 0
-    row = 0
-    for z in range(box[0], box[3] + (1 if is_flat else 2)):
-        for y in range(box[1], box[4] + 2):
-            starts[row] = count
-            row += 1
-            left = 0
-            for x in range(box[2], box[5] + 2):
-                right = 0
-                if x < width:
-                    if y > 0:
-                        if not is_flat and z > 0 and labels[z - 1, y - 1, x] == label:
-                            right |= 64
-                        if z < depth and labels[z, y - 1, x] == label:
-                            right |= 4
-                    if y < height:
-                        if not is_flat and z > 0 and labels[z - 1, y, x] == label:
-                            right |= 16
-                        if z < depth and labels[z, y, x] == label:
-                            right |= 1
-                code = (left << 1) | right
-                left = right
-                if code != 0 and code != full:
-                    xs[count] = x
-                    codes[count] = code
-                    count += 1
-    starts[row] = count
-    return count
+    box[5] = max(box[5], x_high)
 
 
 @compiled
@@ -150,23 +87,26 @@ def row_table(starts, xs, x_first, slots, table):
         slots[any_row] = -1 if point == end else row
         if point == end:
             continue
-        distance = FAR
-        for i in range(width):
-            if point < end and xs[point] - x_first == i:
-                distance = 0
-                point += 1
-            elif distance < FAR:
-                distance += 1
-            table[row, i] = distance
-        distance = FAR
-        for i in range(width - 1, -1, -1):
-            if table[row, i] == 0:
-                distance = 0
-            elif distance < FAR:
-                distance += 1
-            if distance < table[row, i]:
-                table[row, i] = distance
+        here = xs[point] - x_first
+        _fill_ramp(table[row], here, -1, here)
+        for nearby in range(point + 1, end):
+            there = xs[nearby] - x_first
+            half = (there - here) // 2
+            _fill_ramp(table[row], here, 1, half)
+            _fill_ramp(table[row], there, -1, there - here - half - 1)
+            here = there
+        _fill_ramp(table[row], here, 1, width - 1 - here)
         row += 1
+
+
+@compiled
+def _fill_ramp(row, at, towards, length):
+    """0 at `at`, then 1, 2, ... over `length` entries to one side, FAR from 255 on."""
+    near = min(length, FAR - 1)
+    for i in range(near + 1):
+        row[at + towards * i] = i
+    for i in range(near + 1, length + 1):
+        row[at + towards * i] = FAR
 
 
 @compiled

@@ -1,13 +1,14 @@
 """The surface of one structure as points, and exact distances between two such sets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medpipe.metrics import surface_bits as bits
 from medpipe.metrics import surface_kernels as kernels
 
 Box = NDArray[np.int64]  # lowest z, y, x and highest z, y, x, both inside
@@ -42,23 +43,28 @@ class SurfacePoints:
         return np.stack([z + self.first[0], y + self.first[1], self.xs.astype(np.int64)], axis=1)
 
 
-def voxel_points(labels: NDArray[Any], label: int, box: Box, num_voxels: int, *, is_flat: bool) -> SurfacePoints:
-    """Surface voxels of a label of a label map (D, H, W), whose box and number of voxels are known."""
-    shape = (int(box[3] - box[0] + 1), int(box[4] - box[1] + 1))
-    starts = np.empty(shape[0] * shape[1] + 1, dtype=np.int64)
-    xs = np.empty(num_voxels, dtype=np.int32)
-    count = kernels.voxel_surface(labels, label, box, is_flat, starts, xs)
-    return SurfacePoints((int(box[0]), int(box[1])), shape, starts, xs[:count].copy())
+def voxel_points(labels: NDArray[Any], label: int, box: Box, *, is_flat: bool) -> SurfacePoints:
+    """Surface voxels of a label of a label map (D, H, W), whose box is known."""
+    inside = bits.packed(labels, label, box)
+    marks = np.zeros((inside.shape[0] - 2, inside.shape[1] - 2, inside.shape[2]), dtype=np.uint64)
+    return _marked(bits.mark_voxels, inside, marks, box, is_flat=is_flat)
 
 
-def corner_points(labels: NDArray[Any], label: int, box: Box, num_voxels: int, *, is_flat: bool) -> SurfacePoints:
+def corner_points(labels: NDArray[Any], label: int, box: Box, *, is_flat: bool) -> SurfacePoints:
     """Lattice corners on the surface of a label; corner (z, y, x) is the first corner of voxel (z, y, x)."""
-    shape = (int(box[3] - box[0] + (1 if is_flat else 2)), int(box[4] - box[1] + 2))
-    starts = np.empty(shape[0] * shape[1] + 1, dtype=np.int64)
-    most = min(8 * num_voxels, shape[0] * shape[1] * int(box[5] - box[2] + 2))
-    xs, codes = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint8)
-    count = kernels.corner_surface(labels, label, box, is_flat, starts, xs, codes)
-    return SurfacePoints((int(box[0]), int(box[1])), shape, starts, xs[:count].copy(), codes[:count].copy())
+    inside = bits.packed(labels, label, box)
+    marks = np.zeros((inside.shape[0] - (2 if is_flat else 1), *inside.shape[1:]), dtype=np.uint64)[:, :-1]
+    points = _marked(bits.mark_corners, inside, marks, box, is_flat=is_flat)
+    codes = np.empty(len(points), dtype=np.uint8)
+    bits.corner_codes(inside, points.starts, points.shape[1], points.xs, int(box[2]) - 1, is_flat, codes)
+    return replace(points, codes=codes)
+
+
+def _marked(mark: Any, inside: Any, marks: NDArray[np.uint64], box: Box, *, is_flat: bool) -> SurfacePoints:
+    starts = np.empty(marks.shape[0] * marks.shape[1] + 1, dtype=np.int64)
+    xs = np.empty(mark(inside, is_flat, marks, starts), dtype=np.int32)
+    bits.places(marks, int(box[2]) - 1, xs)
+    return SurfacePoints((int(box[0]), int(box[1])), (marks.shape[0], marks.shape[1]), starts, xs)
 
 
 def nearest_mm(points: SurfacePoints, others: SurfacePoints, spacing_mm: Sequence[float]) -> NDArray[np.float64]:

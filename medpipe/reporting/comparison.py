@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medpipe.metrics.comparison import Comparison, OmnibusTest, PairedTest
+from medpipe.metrics.definitions import METRICS
 from medpipe.reporting.formatting import PLAIN, PRINTED, NumberStyle
 from medpipe.reporting.tables import aligned
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+CSV_FILE, JSON_FILE = "comparison.csv", "comparison.json"
 PAIR_COLUMNS = ("structure", "metric", "second - first", "n", "mean difference [95 % CI]", "effect", "p adjusted", "")
 OMNIBUS_COLUMNS = ("structure", "metric", "Friedman", "n", "statistic", "Kendall's W", "p adjusted", "")
 
@@ -36,8 +39,9 @@ def pair_cells(test: PairedTest, alpha: float, style: NumberStyle) -> list[str]:
     mean, low, high = (style.number(x, test.metric) for x in (test.mean_difference, test.ci_low, test.ci_high))
     finite = "" if test.finite == test.n else f" over {test.finite}"
     models = f"{test.second} - {test.first}"
-    interval = f"{mean} [{low}, {high}]{finite}"
-    effect = f"{test.effect:+.2f}"
+    # Too few patients to say anything: a refusal, and no number that could be taken for a finding.
+    interval = "-" if test.refusal else f"{mean} [{low}, {high}]{finite}"
+    effect = "-" if test.refusal else f"{test.effect:+.2f}"
     return [test.structure, test.metric, models, str(test.n), interval, effect, p_text(test.p_adjusted),
             verdict(test, alpha)]  # fmt: skip
 
@@ -88,6 +92,67 @@ def comparison_rows(comparison: Comparison) -> "pd.DataFrame":
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """Everything, fit for JSON: null where a number is undefined, "inf" or "-inf" where it is infinite."""
     return {**portable(asdict(comparison)), "methods": list(comparison.methods())}
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> None:
+    """comparison.csv (one row a paired test) and comparison.json (all, with methods), each whole or not at all."""
+    import json
+
+    from medpipe.geometry.atomic import written_beside
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_beside(folder / CSV_FILE) as partial:
+        comparison_rows(comparison).to_csv(partial, index=False)
+    with written_beside(folder / JSON_FILE) as partial:
+        partial.write_text(json.dumps(comparison_json(comparison), indent=2) + "\n", encoding="utf-8")
+
+
+def read_comparison(path: Path) -> Comparison:
+    """What `write_comparison` left in a comparison.json."""
+    import json
+
+    document = json.loads(path.read_text(encoding="utf-8"))
+    parts = {
+        name: tuple(_test_of(kind, test) for test in document[name])
+        for name, kind in (("pairs", PairedTest), ("omnibus", OmnibusTest))
+    }
+    texts = {name: tuple(document[name]) for name in ("arms", "notes")}
+    kept = {field.name: document[field.name] for field in fields(Comparison)}
+    return Comparison(**{**kept, **parts, **texts})
+
+
+def _test_of(kind: type, values: dict[str, Any]) -> Any:
+    def number(value: Any) -> Any:
+        return math.nan if value is None else float(value) if value in ("inf", "-inf") else value
+
+    plain = {name: number(value) for name, value in values.items() if name != "differences"}
+    if "differences" in values:
+        plain["differences"] = tuple(number(value) for value in values["differences"])
+    return kind(**plain)
+
+
+def comparison_section(title: str, comparison: Comparison) -> dict[str, Any]:
+    """What the report's template shows of a comparison."""
+    from medpipe.reporting.comparison_figure import MOST_PAIRS, differences_figure, drawn_pairs
+
+    num_pairs = len({(test.first, test.second) for test in comparison.pairs})
+    left_out = num_pairs - len(drawn_pairs(comparison))
+    return {
+        "title": title,
+        "omnibus_columns": OMNIBUS_COLUMNS,
+        "omnibus": [_titled(omnibus_cells(test, comparison.arms, comparison.alpha)) for test in comparison.omnibus],
+        "pair_columns": PAIR_COLUMNS,
+        "pairs": [_titled(pair_cells(test, comparison.alpha, PRINTED)) for test in comparison.pairs],
+        "figure": differences_figure(comparison),
+        "not_drawn": f"{left_out} further pairs stand in the table; drawn are {num_pairs - left_out} of at most "
+        f"{MOST_PAIRS}, those with {comparison.arms[0]}." if left_out else "",
+        "sentences": [*comparison.methods(), *comparison.notes],
+    }  # fmt: skip
+
+
+def _titled(cells: list[str]) -> list[str]:
+    """The metric by its heading, as everywhere in the report; on a terminal it is the name that options take."""
+    return [cells[0], METRICS[cells[1]].heading, *cells[2:]]
 
 
 def portable(value: Any) -> Any:

@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medpipe.metrics.comparison import Comparison
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,7 @@ class ReportContent:
     summary: str = ""  # a paragraph of the author's own, above the numbers
     notes: Sequence[str] = ()  # what was handled on the way and has to be known, one sentence each
     scores: "pd.DataFrame | None" = None  # the rows of scores.csv
+    comparisons: Sequence[tuple[str, "Comparison"]] = ()  # what is compared ("" if that is plain), and the result
     curves: Mapping[str, "pd.DataFrame"] = field(default_factory=dict)  # stage -> step, loss, validation_dice ...
     cases: Sequence[tuple[str, CaseView]] = ()  # ("best" | "median" | "worst" | ..., the case)
     reconstruction: Reconstruction | None = None

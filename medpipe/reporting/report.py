@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medpipe.metrics.definitions import definitions
+from medpipe.reporting.comparison import comparison_section
 from medpipe.reporting.content import ReportContent
 from medpipe.reporting.formatting import in_words
 from medpipe.reporting.sections import (
@@ -59,12 +60,13 @@ def _parts(content: ReportContent) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "tiles": headline(scores) if scores is not None else [],
         "scores": scores_section(scores) if scores is not None else None,
+        "comparisons": [comparison_section(title, comparison) for title, comparison in content.comparisons],
         "curves": curves_section(content.curves),
         "views": cases_section(content.cases),
         "reconstruction": reconstruction_figure(content.reconstruction) if content.reconstruction else None,
         "transfers": transfer_rows(content.transfers),
         "all_cases": case_rows(scores) if scores is not None else None,
-        "sentences": definitions(() if scores is None else scores.columns)
+        "sentences": definitions(_columns(content) if scores is None else scores.columns)
         if content.definitions is None
         else content.definitions,
         "record": record_rows(content.record),
@@ -72,9 +74,16 @@ def _parts(content: ReportContent) -> dict[str, Any]:
     return {**parts, "left_out": _left_out(parts, content)}
 
 
+def _columns(content: ReportContent) -> list[str]:
+    """The metrics of the comparisons, where there are no scores themselves."""
+    tests = [test for _, comparison in content.comparisons for test in comparison.pairs]
+    return list(dict.fromkeys(test.metric for test in tests))
+
+
 def _left_out(parts: dict[str, Any], content: ReportContent) -> list[str]:
     reasons = {
         "scores": "scores and the table of cases (nothing was evaluated)",
+        "comparisons": "a comparison of models (none was made)",
         "views": "cases with contours (no case was chosen)",
         "curves": "learning curves (no stage recorded any)",
         "reconstruction": "the reconstruction of a masked volume (no masked pretraining in this run)",

@@ -1,6 +1,7 @@
 """Gather scores, curves, cases and the record of the run into one self-contained HTML file.
 
-takes   the evaluation, the predictions whose best and worst are drawn, the trainings whose curves are shown
+takes   the evaluation, the comparison, the predictions whose best and worst are drawn, the trainings whose curves are
+        shown
 leaves  report.html
 """
 
@@ -19,6 +20,7 @@ from medpipe.stages.stage import Stage, StageRun
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medpipe.metrics.comparison import Comparison
     from medpipe.reporting.content import CaseView, Reconstruction
 
 REPORT_FILE = "report.html"
@@ -31,12 +33,14 @@ class ReportStage(Stage):
     version: ClassVar[int] = 1
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "evaluation": ("segmentation_evaluation",),
+        "comparison": ("comparison",),
         "predictions": ("segmentation_prediction",),
         "trainings": ("masked_pretraining", "segmentation_training"),
     }
 
     stage: Literal["report"]
     evaluation: StageRef | None = None
+    comparison: StageRef | None = None
     predictions: StageRef | None = Field(None, description="what was evaluated: without it no case is shown")
     trainings: tuple[StageRef, ...] = ()
     summary: str = Field("", description="a paragraph to stand above the numbers")
@@ -64,6 +68,7 @@ class ReportStage(Stage):
             summary=self.summary,
             notes=run.context["notes"],
             scores=scores,
+            comparisons=comparisons_of(run.folder_if_named(self.comparison)),
             curves={name: curve for stage, folder in folders.items() for name, curve in curves_of(stage, folder)},
             cases=notable_views(run, run.folder_of(self.predictions), scores)
             if self.predictions is not None and scores is not None
@@ -74,6 +79,14 @@ class ReportStage(Stage):
             workflow=run.context["workflow_text"],
         )
         write_report(run.path(REPORT_FILE), content)
+
+
+def comparisons_of(folder: Path | None) -> "list[tuple[str, Comparison]]":
+    """The comparisons that a stage left."""
+    from medpipe.reporting.comparison import read_comparison
+    from medpipe.stages.comparison import comparison_files
+
+    return [] if folder is None else [(title, read_comparison(path)) for title, path in comparison_files(folder)]
 
 
 def curves_of(stage: str, folder: Path) -> "list[tuple[str, pd.DataFrame]]":

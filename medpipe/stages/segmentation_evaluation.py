@@ -4,9 +4,10 @@ takes   the predictions of a stage of kind segmentation_prediction
 leaves  scores.csv (one row per model, case and structure), summary.json
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import Field, field_validator
 
@@ -15,6 +16,9 @@ from medpipe.datasets.cases import Case, CasesConfig
 from medpipe.geometry.atomic import written_beside
 from medpipe.stages.predictions import PredictedModel, predicted_structures, read_predictions, reference_structures
 from medpipe.stages.stage import Stage, StageRun, cores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCORES_FILE = "scores.csv"
 
@@ -49,33 +53,12 @@ class SegmentationEvaluation(Stage):
         return tolerances_mm
 
     def run(self, run: StageRun) -> None:
-        import pandas as pd
-
-        from medpipe.datasets.cases import list_cases
-        from medpipe.datasets.workers import work_through
         from medpipe.metrics.aggregation import summary
         from medpipe.reporting.tables import print_score_table
 
-        folder = run.folder_of(self.predictions)
-        record = read_predictions(folder)
-        cases = list_cases(CasesConfig.model_validate_json(record.cases_json), run.data, run.base)
-        tasks = [CaseTask(case, record.models, folder, self.tolerances_mm) for case in cases]
-        with run.output.progress("scoring", len(tasks)) as progress:
-            scored = work_through(
-                score_case,
-                tasks,
-                names=[case.case_id for case in cases],
-                jobs=cores(self.jobs),
-                should_stop=run.should_stop,
-                on_result=lambda index, result: progress.advance(),
-            )
-        rows = [row for of_case in scored for row in of_case[0]]
-        not_annotated = [name for of_case in scored for name in of_case[1]]
-        if not rows:
-            raise ValueError(f"none of the {len(cases)} cases has an annotated structure to compare with")
-        order = {(model.title, model.share): rank for rank, model in enumerate(record.models)}
-        rows.sort(key=lambda row: order[row["model"], row["labelled_share"]])
-        scores = pd.DataFrame(rows)
+        scores, not_annotated = score_predictions(
+            run, run.folder_of(self.predictions), tolerances_mm=self.tolerances_mm, jobs=self.jobs
+        )
         with written_beside(run.path(SCORES_FILE)) as partial:
             scores.to_csv(partial, index=False)
         table = summary(scores)
@@ -86,6 +69,38 @@ class SegmentationEvaluation(Stage):
                 f"{len(not_annotated)} structures are not annotated in their case and not scored: "
                 f"{', '.join(not_annotated[:8])}"
             )
+
+
+def score_predictions(
+    run: StageRun, folder: Path, *, tolerances_mm: Sequence[float], jobs: int | None
+) -> "tuple[pd.DataFrame, list[str]]":
+    """The rows of every model, case and structure that a prediction left in `folder`; and what is not annotated.
+
+    Raises ValueError where no case has an annotated structure.
+    """
+    import pandas as pd
+
+    from medpipe.datasets.cases import list_cases
+    from medpipe.datasets.workers import work_through
+
+    record = read_predictions(folder)
+    cases = list_cases(CasesConfig.model_validate_json(record.cases_json), run.data, run.base)
+    tasks = [CaseTask(case, record.models, folder, tuple(tolerances_mm)) for case in cases]
+    with run.output.progress("scoring", len(tasks)) as progress:
+        scored = work_through(
+            score_case,
+            tasks,
+            names=[case.case_id for case in cases],
+            jobs=cores(jobs),
+            should_stop=run.should_stop,
+            on_result=lambda index, result: progress.advance(),
+        )
+    rows = [row for of_case in scored for row in of_case[0]]
+    if not rows:
+        raise ValueError(f"none of the {len(cases)} cases has an annotated structure to compare with")
+    order = {(model.title, model.share): rank for rank, model in enumerate(record.models)}
+    rows.sort(key=lambda row: order[row["model"], row["labelled_share"]])
+    return pd.DataFrame(rows), [name for of_case in scored for name in of_case[1]]
 
 
 def score_case(task: CaseTask) -> tuple[list[dict[str, Any]], list[str]]:

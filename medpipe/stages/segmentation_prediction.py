@@ -156,7 +156,12 @@ class Ensemble:
 
 
 def models_of(ref: StageRef, folder: Path) -> list[tuple[PredictedModel, list[Path]]]:
-    """The models of a training stage, one a share of the labelled cases, with the folders of their networks."""
+    """The models of a training stage, one a share of the labelled cases, with the folders of their networks.
+
+    A folder of weights alone (model.json) is one model of one network.
+    """
+    if not (folder / MEMBERS_FILE).is_file():
+        return [_lone_model(ref, folder)]
     kept = json.loads((folder / MEMBERS_FILE).read_text(encoding="utf-8"))
     shares = sorted({member["share"] for member in kept["members"]}, reverse=True)
     models = []
@@ -174,3 +179,14 @@ def models_of(ref: StageRef, folder: Path) -> list[tuple[PredictedModel, list[Pa
         )
         models.append((model, folders))
     return models
+
+
+def _lone_model(ref: StageRef, folder: Path) -> tuple[PredictedModel, list[Path]]:
+    from medpipe.tasks.model_record import read_record
+
+    record = read_record(folder)
+    if record.output is None:
+        raise ValueError(f"{folder}: holds a model of kind {record.kind!r}, one of kind 'segmentation' is expected")
+    title = folder.resolve().name
+    base = f"predictions/{ref.from_}"
+    return PredictedModel(title, ref.from_, 1.0, base, record.output, record.structures, 1), [folder]

@@ -6,5 +6,6 @@ STAGES: dict[str, str] = {
     "segmentation_training": "medpipe.stages.segmentation_training:SegmentationTraining",
     "segmentation_prediction": "medpipe.stages.segmentation_prediction:SegmentationPrediction",
     "segmentation_evaluation": "medpipe.stages.segmentation_evaluation:SegmentationEvaluation",
+    "comparison": "medpipe.stages.comparison:ComparisonStage",
     "report": "medpipe.stages.report:ReportStage",
 }

@@ -1,5 +1,6 @@
 """Weights to hand over: weights.safetensors, which holds tensors and no code, and model.json beside it."""
 
+import os
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -25,6 +26,7 @@ def save_model(folder: Path, network: nn.Module, record: ModelRecord, *, only: s
     assert tensors, f"no tensor starts with {only!r}"
     with written_beside(folder / WEIGHTS_FILE) as partial:
         save_file(tensors, partial, metadata={"kind": record.kind})
+        os.chmod(partial, 0o644)  # safetensors makes files that only their owner reads; these are handed over
     with written_beside(folder / RECORD_FILE) as partial:
         partial.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from medpipe.metrics.comparison import Comparison, arms_of, compare_scores
+from medpipe.metrics.definitions import DEFINITION
 from medpipe.metrics.scoring import score_masks
 from medpipe.reporting.content import CaseView, Reconstruction, ReportContent
 
@@ -131,7 +133,13 @@ def toy_curve(num_steps: int, *, with_validation: bool) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def example_content(example_cases: dict, example_scores: pd.DataFrame) -> ReportContent:
+def example_comparison(example_scores: pd.DataFrame) -> Comparison:
+    full = example_scores[example_scores["labelled_share"] == 1.0].assign(definition=DEFINITION)
+    return compare_scores(arms_of(full, "full"), num_bootstraps=200)
+
+
+@pytest.fixture(scope="session")
+def example_content(example_cases: dict, example_scores: pd.DataFrame, example_comparison: Comparison) -> ReportContent:
     from medpipe.metrics.aggregation import notable_cases
 
     views = []
@@ -151,6 +159,7 @@ def example_content(example_cases: dict, example_scores: pd.DataFrame) -> Report
         summary="Three stages on generated phantoms: masked pretraining, six organs, brachytherapy.",
         notes=("gyn_003: the prediction was brought to the grid of the reference.",),
         scores=example_scores,
+        comparisons=[("", example_comparison)],
         curves={
             "pretrain": toy_curve(900, with_validation=False),
             "organs": toy_curve(150, with_validation=True),

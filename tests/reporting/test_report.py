@@ -58,7 +58,7 @@ def test_the_report_refers_to_nothing_outside_itself(html: str) -> None:
 
 def test_every_picture_has_a_text_and_can_be_read(html: str) -> None:
     pictures = Page(html).attributes("img")
-    assert len(pictures) == 1 + 3 + 3 + 1  # strips, learning curves, cases, reconstruction
+    assert len(pictures) == 1 + 1 + 3 + 3 + 1  # strips, differences, learning curves, cases, reconstruction
     for attributes in pictures:
         assert len(attributes["alt"] or "") > 20
         kind, data = re.fullmatch(r"data:image/(png|svg\+xml);base64,(.*)", attributes["src"] or "").groups()  # type: ignore[union-attr]
@@ -91,6 +91,7 @@ def test_every_part_is_there(html: str, example_content: ReportContent) -> None:
     parts += ["gyn_003: the prediction was brought to the grid", "All cases, worst first", "mask_ratio: 0.6"]
     parts += ["medpipe run gynecologic_brachytherapy --overlay demo", "0f3c2a9", "versions.torch", "head.bias"]
     assert [part for part in parts if part not in text] == []
+    assert all(sentence in text for sentence in example_content.comparisons[0][1].methods())
     assert all(sentence in text for sentence in definitions(example_content.scores.columns).values())
     assert "Not in this report" not in text
     assert {"best", "median", "worst"} == {role for role, _ in example_content.cases}

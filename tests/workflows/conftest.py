@@ -28,3 +28,29 @@ def medpipe(cache: Path) -> Medpipe:
         )
 
     return call
+
+
+# The whole ablation is 28 networks: two shares of the labelled patients show as much.
+OVERRIDES = {
+    "gynecologic_brachytherapy_ablation": ["defaults.segmentation_training.labelled_share=[0.25, 1.0]"],
+    "gynecologic_brachytherapy": ["predict.prediction.overlap=0.5"],  # as `medpipe evaluate` predicts
+    "multi_organ_segmentation": ["organs.folds.run=[0, 1]"],  # predicted by both folds together
+}
+Finished = tuple[str, Path, list[str], str]
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory, medpipe: Medpipe, cache: Path) -> Callable[[str], Finished]:
+    """`smoke_run(workflow)`: its finished smoke run, made once: name, folder it ran in, arguments, what was printed."""
+    runs: dict[str, Finished] = {}
+
+    def finished(workflow: str) -> Finished:
+        if workflow not in runs:
+            folder = tmp_path_factory.mktemp(workflow)
+            arguments = ["run", workflow, "-o", "smoke", f"data.cache={cache}", *OVERRIDES.get(workflow, [])]
+            done = medpipe(folder, *arguments)
+            assert done.returncode == 0, done.stdout + done.stderr
+            runs[workflow] = workflow, folder, arguments, done.stdout
+        return runs[workflow]
+
+    return finished

@@ -3,29 +3,18 @@
 import csv
 import json
 import time
-from pathlib import Path
 
 import pytest
 
 from medpipe.config.share import share_folder
 
 WORKFLOWS = sorted(path.stem for path in share_folder("workflows").glob("*.yaml"))
-# The whole ablation is 28 networks: two shares of the labelled patients show as much.
-OVERRIDES = {
-    "gynecologic_brachytherapy_ablation": ["defaults.segmentation_training.labelled_share=[0.25, 1.0]"],
-    "multi_organ_segmentation": ["organs.folds.run=[0, 1]"],  # predicted by both folds together
-}
 
 
 @pytest.fixture(scope="module", params=WORKFLOWS)
-def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, medpipe, cache: Path):
+def finished(request: pytest.FixtureRequest, smoke_run):
     """A finished run of each workflow: its name, the folder it was run in, its arguments, what it printed."""
-    workflow = request.param
-    folder = tmp_path_factory.mktemp(workflow)
-    arguments = ["run", workflow, "-o", "smoke", f"data.cache={cache}", *OVERRIDES.get(workflow, [])]
-    done = medpipe(folder, *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return workflow, folder, arguments, done.stdout
+    return smoke_run(request.param)
 
 
 def test_the_run_leaves_a_report_and_says_where(finished) -> None:

@@ -1,0 +1,80 @@
+"""The stage that compares models: between evaluations, and share by share of the labelled cases."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from medpipe.config.base import StageRef
+from medpipe.datasets.cases import DataConfig
+from medpipe.metrics.definitions import DEFINITION
+from medpipe.reporting.comparison import read_comparison
+from medpipe.stages.comparison import ComparisonStage, comparison_files
+from medpipe.stages.stage import StageRun
+
+
+def write_scores(folder: Path, models: dict[str, float], shares: tuple[float, ...] = (1.0,)) -> Path:
+    folder.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for share in shares:
+        for model, shift in models.items():
+            rng = np.random.default_rng(0)
+            rows += [
+                {"model": model, "labelled_share": share, "case_id": f"c{i}", "patient_id": f"p{i}", "status": "scored",
+                 "structure": "rectum", "dice": 0.7 + 0.1 * rng.random() + shift, "hd95_mm": 5 - 10 * shift,
+                 "definition": DEFINITION}
+                for i in range(8)
+            ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+def run_of(folder: Path, inputs: dict[str, Path]) -> StageRun:
+    said: list[str] = []
+    output = SimpleNamespace(console=Console(quiet=True), say=said.append, warn=said.append, said=said)
+    return StageRun(
+        name="compare", folder=folder, seed=0, data=DataConfig(), inputs=inputs, output=output,  # type: ignore[arg-type]
+        should_stop=lambda: False, base=folder,
+    )  # fmt: skip
+
+
+def stage(*names: str, **values: Any) -> ComparisonStage:
+    references = tuple(StageRef(from_=name) for name in names)
+    return ComparisonStage(stage="comparison", evaluations=references, num_bootstraps=50, **values)
+
+
+def test_two_evaluations_of_one_model_each(tmp_path: Path) -> None:
+    inputs = {"a": write_scores(tmp_path / "a", {"plain": 0}), "b": write_scores(tmp_path / "b", {"better": 0.05})}
+    (tmp_path / "out").mkdir()
+    stage("a", "b").run(run_of(tmp_path / "out", inputs))
+    ((title, path),) = comparison_files(tmp_path / "out")
+    comparison = read_comparison(path)
+    assert title == ""
+    assert comparison.arms == ("plain", "better")
+    assert comparison.pairs[0].mean_difference == pytest.approx(0.05)
+
+
+def test_each_labelled_share_is_a_family_of_its_own(tmp_path: Path) -> None:
+    inputs = {"a": write_scores(tmp_path / "a", {"scratch": 0, "full": 0.05, "other": 0.01}, (0.25, 1.0))}
+    (tmp_path / "out").mkdir()
+    stage("a", against="scratch", metrics=("dice",)).run(run_of(tmp_path / "out", inputs))
+    found = dict(comparison_files(tmp_path / "out"))
+    assert list(found) == ["Trained on 100 % of the labelled cases", "Trained on 25 % of the labelled cases"]
+    for path in found.values():
+        comparison = read_comparison(path)
+        assert [(pair.first, pair.second) for pair in comparison.pairs] == [("scratch", "full"), ("scratch", "other")]
+
+
+def test_an_unknown_model_to_compare_with_is_refused_by_name(tmp_path: Path) -> None:
+    inputs = {"a": write_scores(tmp_path / "a", {"scratch": 0, "full": 0.05})}
+    with pytest.raises(ValueError, match="no model 'skratch' to compare with"):
+        stage("a", against="skratch").run(run_of(tmp_path, inputs))
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="hd95_pooled_mm"):
+        stage("a", metrics=("hausdorff",))
