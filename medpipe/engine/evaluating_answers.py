@@ -49,8 +49,6 @@ def evaluate_answers(
     answered = the_set(answers, references, options)
     console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
     document = score_and_write(answered, options, output, console, command)
-    if options.missing_cases == "refuse" and (count := document["sets"][0]["unanswered"]):
-        raise DataFault(answers, f"{count} questions have no answer; answer them, or count them: --missing-cases count")
     if as_json:
         print(json.dumps(document, indent=2))
         return 0
@@ -108,6 +106,8 @@ def _read(references: Path | None, options: EvaluateOptions) -> "tuple[list[Ques
         folder = references.parent
         question_set = question_set.model_copy(update={"files": (QuestionFile(path=references.name),)})
     questions, _ = read_question_set(question_set, vocabulary, folder)
+    if references is not None and options.data_root is not None:  # the images lie where the set has them
+        folder = options.data_root / question_set.folder
     return questions, vocabulary, question_set, folder / question_set.images
 
 
@@ -121,7 +121,7 @@ def score_and_write(
     from medpipe.metrics.answers import DEFINITION
     from medpipe.reporting.answer_report import AnswerReport, write_answer_report
     from medpipe.reporting.answer_tables import print_answer_table
-    from medpipe.stages.answer_examples import pick_examples
+    from medpipe.stages.answer_examples import list_differences, pick_examples
     from medpipe.stages.answer_summary import set_summary
     from medpipe.stages.answer_tables import ScoreWriter, score_set
     from medpipe.stages.stage import write_json
@@ -134,6 +134,11 @@ def score_and_write(
         RunOutput(console).progress("scoring", total) as progress,
     ):
         scores = score_set(answered, options.rules, ScoreWriter(file, options.rules), progress.advance)
+        if options.missing_cases == "refuse" and scores.unanswered:
+            raise DataFault(
+                answered.answers,
+                f"{scores.unanswered} questions have no answer; answer them, or count them: --missing-cases count",
+            )
     rows = scores.tally.table(groups=list(answered.vocabulary.groups))
     machine = host()
     document = {
@@ -151,7 +156,8 @@ def score_and_write(
     write_json(output / SUMMARY_FILE, document)
     report = AnswerReport(
         title=f"Answers of {answered.title}", date=now(), notes=document["sets"][0]["notes"], summary=document,
-        examples=pick_examples(answered, output / SCORES_FILE, options.rules, 3), record=document["record"],
+        examples=pick_examples(answered, output / SCORES_FILE, options.rules, 3),
+        differences=list_differences(answered, output / SCORES_FILE, options.rules), record=document["record"],
     )  # fmt: skip
     write_answer_report(output / REPORT_FILE, report)
     print_answer_table({answered.title: rows}, console)

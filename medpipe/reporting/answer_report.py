@@ -57,6 +57,7 @@ class AnswerReport:
     notes: Sequence[str] = ()
     summary: Mapping[str, Any]  # summary.json of a scoring
     examples: Sequence[Mapping[str, Any]] = ()
+    differences: Sequence[Mapping[str, Any]] = ()  # items that another rule judges otherwise, some of them
     comparison: Mapping[str, Any] | None = None
     curves: Sequence[Picture] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +95,7 @@ def render(report: AnswerReport) -> str:
         confusions=confusions(originals[0]),
         examples=example_groups(report.examples, originals[0]),
         rules={rule: RULE_SENTENCES[rule] for rule in report.summary["rules"]},
+        differences=[difference_cells(item, report.summary["rules"]) for item in report.differences],
         reliability=[reliability_cells(entry) for entry in reliability],
         perturbation_figure=perturbation_figure(reliability) if reliability else None,
         tests=comparison_lines(report.comparison) if report.comparison else [],
@@ -226,6 +228,20 @@ def thumbnail(folder: str, image: str) -> Picture | None:
     shown = THUMBNAIL / max(small.size)
     uri = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     return Picture(uri, f"Image {image}.", max(1, round(small.width * shown)), max(1, round(small.height * shown)))
+
+
+def difference_cells(item: Mapping[str, Any], rules: Sequence[str]) -> dict[str, Any]:
+    """A line of the list of differences."""
+    return {
+        "question_id": item["question_id"],
+        "question": item["question"],
+        "reference": item["full_reference"],
+        "answer": item["answer"],
+        "read": item["extracted"] if item["status"] == "answered" else item["status"],
+        "verdict": "right" if item["right"] == "1" else "wrong",
+        "rule": in_words(item["rule"]),
+        "others": [item[f"rule_{rule}"] or "–" for rule in rules],
+    }
 
 
 def reliability_cells(entry: Mapping[str, Any]) -> dict[str, Any]:

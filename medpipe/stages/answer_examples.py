@@ -29,6 +29,33 @@ def pick_examples(answered: AnsweredSet, scores: Path, rules: Sequence[str], per
                    for row in [rows[rank]]]  # fmt: skip
         for row in ordered[:per_task]:
             chosen[row["question_id"]] = {**row, "trouble": trouble(row, rules)}
+    _add_texts(chosen, answered)
+    return list(chosen.values())
+
+
+MOST_DIFFERENCES = 100
+
+
+def list_differences(
+    answered: AnsweredSet, scores: Path, rules: Sequence[str], limit: int = MOST_DIFFERENCES
+) -> list[dict[str, Any]]:
+    """Items on which a rule of others and medpipe's differ, in the order of the file; all of them stand in
+    scores.csv."""
+    if not rules:
+        return []
+    found: dict[str, dict[str, Any]] = {}
+    with scores.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            mine = row["model"] == answered.title and row["perturbation"] == answered.perturbation
+            if mine and len(found) < limit and trouble(row, rules) == "rules_differ":
+                found[row["question_id"]] = dict(row)
+    if found:
+        _add_texts(found, answered)
+    return list(found.values())
+
+
+def _add_texts(chosen: dict[str, dict[str, Any]], answered: AnsweredSet) -> None:
+    """Question and raw answer of the chosen items."""
     for question in answered.iter_questions():
         if question.question_id in chosen:
             chosen[question.question_id] |= {
@@ -37,6 +64,7 @@ def pick_examples(answered: AnsweredSet, scores: Path, rules: Sequence[str], per
                 "options": [str(option) for option in question.options],
                 "full_reference": question.reference,
                 "image_folder": answered.facts.get("image_folder", ""),
+                "answer": "(no answer)",
             }
     for record in iter_answers(answered.answers):
         if record["question_id"] in chosen:
@@ -44,7 +72,6 @@ def pick_examples(answered: AnsweredSet, scores: Path, rules: Sequence[str], per
             shown = "(no answer)" if text is None else str(text)
             cut = shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + " ..."
             chosen[record["question_id"]]["answer"] = cut
-    return list(chosen.values())
 
 
 ORDER = ("rules_differ", "failed", "unreadable", "ambiguous", "truncated", "refused", "wrong", "right")

@@ -5,7 +5,7 @@ leaves  report.html
 """
 
 import json
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from medpipe.config.base import StageRef
 from medpipe.stages.stage import Stage, StageRun
@@ -34,7 +34,7 @@ class AnswerReportStage(Stage):
         from medpipe.reporting.answer_report import AnswerReport, write_answer_report
         from medpipe.reporting.figures import learning_curve
         from medpipe.stages.answer_comparison import COMPARISON_FILE
-        from medpipe.stages.answer_scoring import EXAMPLES_FILE, SUMMARY_FILE
+        from medpipe.stages.answer_scoring import DIFFERENCES_FILE, EXAMPLES_FILE, SUMMARY_FILE
         from medpipe.stages.report import REPORT_FILE, flat_record
 
         folder = run.folder_of(self.scores)
@@ -49,13 +49,19 @@ class AnswerReportStage(Stage):
             date=record["sessions"][-1]["started"],
             notes=[
                 *(generated if run.data.source == "phantom" and run.context["notes"] else []),
-                *(f"{found['model']}: {note}" for found in summary["sets"] for note in found["notes"]),
+                *(f"{name_of(found)}: {note}" for found in summary["sets"] for note in found["notes"]),
             ],
             summary=summary,
             examples=json.loads((folder / EXAMPLES_FILE).read_text(encoding="utf-8")),
+            differences=json.loads((folder / DIFFERENCES_FILE).read_text(encoding="utf-8")),
             comparison=json.loads((compared / COMPARISON_FILE).read_text(encoding="utf-8")) if compared else None,
             curves=[curve for curve in curves if curve is not None],
             record=flat_record(record, run.context["stages"]),
             workflow=run.context["workflow_text"],
         )
         write_answer_report(run.path(REPORT_FILE), report)
+
+
+def name_of(found: dict[str, Any]) -> str:
+    """A model, and what was done to its questions."""
+    return f"{found['model']}, {found['perturbation'].replace('_', ' ')}" if found["perturbation"] else found["model"]

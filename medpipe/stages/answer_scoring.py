@@ -1,7 +1,7 @@
 """Score the answers of one or more models by medpipe's rules and by those of others, and what perturbations change.
 
 takes   the answers of stages of kind question_answering; the same questions perturbed
-leaves  scores.csv (one row a model and question), summary.json, examples.json
+leaves  scores.csv (one row a model and question), summary.json, examples.json, differences.json
 """
 
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from medpipe.config.base import StageRef
 from medpipe.stages.stage import Stage, StageRun
 
 SCORES_FILE, SUMMARY_FILE, EXAMPLES_FILE = "scores.csv", "summary.json", "examples.json"
+DIFFERENCES_FILE = "differences.json"
 
 
 @final
@@ -45,7 +46,7 @@ class AnswerScoring(Stage):
     def run(self, run: StageRun) -> None:
         from medpipe.geometry.atomic import written_beside
         from medpipe.reporting.answer_tables import print_answer_table
-        from medpipe.stages.answer_examples import pick_examples
+        from medpipe.stages.answer_examples import list_differences, pick_examples
         from medpipe.stages.answer_summary import distinct_titles, reliabilities, set_summary
         from medpipe.stages.answer_tables import ScoreWriter, answered_set, read_item_scores, score_set
 
@@ -79,6 +80,7 @@ class AnswerScoring(Stage):
             for example in pick_examples(answered, run.path(SCORES_FILE), self.rules, self.examples)
         ]
         run.write_json(EXAMPLES_FILE, examples)
+        run.write_json(DIFFERENCES_FILE, list_differences(sets[0], run.path(SCORES_FILE), self.rules))
         print_answer_table(tables, run.output.console)
         for answered, summary in zip(sets, summaries, strict=True):
             for note in summary["notes"]:
