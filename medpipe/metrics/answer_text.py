@@ -136,7 +136,15 @@ def _folded(word: str) -> str:
 
 def folded_words(text: str) -> tuple[str, ...]:
     """The words of any text as they are compared."""
+    return _kept_words(text) if len(text) < 120 else _words(text)
+
+
+def _words(text: str) -> tuple[str, ...]:
     return tuple(token.folded for token in tokens(normal(text)))
+
+
+# Names, options and references come again by the thousand.
+_kept_words = lru_cache(maxsize=32_768)(_words)
 
 
 _REFUSAL = re.compile(

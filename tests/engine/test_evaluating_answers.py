@@ -40,7 +40,8 @@ def test_a_prediction_array_is_scored_against_its_questions(tmp_path: Path, entr
     answers: list[object] = [entry["conversations"][1]["value"] for entry in entries]
     answers[0], answers[1], answers[2] = "**" + str(answers[0])[1] + "**", "I cannot tell", ["B"]
     done = evaluate(
-        predictions(tmp_path, entries, answers), tmp_path / "colon_x/JSON/ColonEval/Task_10_ColonEval.json", tmp_path / "out",
+        predictions(tmp_path, entries, answers), tmp_path / "colon_x/JSON/ColonEval/Task_10_ColonEval.json",
+            tmp_path / "out",
         rules=("colon_x",), data_root=tmp_path,
     )  # fmt: skip
     assert done == 0

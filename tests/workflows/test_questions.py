@@ -1,4 +1,5 @@
-"""The workflows of questions: stopped and gone on, another prompt, perturbations, bad input; all through the command."""
+"""The workflows of questions: stopped and gone on, another prompt, perturbations, bad input; all through the
+command."""
 
 import csv
 import json
@@ -22,7 +23,13 @@ def test_every_question_is_scored_for_every_model_and_perturbation(finished) -> 
         rows = list(csv.DictReader(file))
     sets = {(row["model"], row["perturbation"]) for row in rows}
     assert len(sets) == 6
-    assert {perturbation for _, perturbation in sets} == {"", "hidden_text", "misleading_text", "contradiction", "emotion"}
+    assert {perturbation for _, perturbation in sets} == {
+        "",
+        "hidden_text",
+        "misleading_text",
+        "contradiction",
+        "emotion",
+    }
     summary = json.loads((run / "score/summary.json").read_text())
     assert [entry["perturbation"] for entry in summary["reliability"]] == [
         "hidden_text", "misleading_text", "contradiction", "emotion",
@@ -75,10 +82,13 @@ def test_faults_of_questions_end_with_3_and_name_them(tmp_path: Path, medpipe) -
     assert "none.png: no such image" in done.stderr
 
 
-def test_a_server_that_is_not_there_ends_with_1_and_says_where_it_was_looked_for(tmp_path: Path, medpipe, cache: Path) -> None:
+def test_a_server_that_is_not_there_ends_with_1_and_says_where_it_was_looked_for(
+    tmp_path: Path, medpipe, cache: Path
+) -> None:
     done = medpipe(
         tmp_path, "run", "colonoscopy_vqa", "-o", "smoke", f"data.cache={cache}", "answer.stand_in=null",
-        "answer.model.url=http://127.0.0.1:9/v1", "answer.model.give_up_seconds=0.3", "answer.model.first_wait_seconds=0.1",
+        "answer.model.url=http://127.0.0.1:9/v1", "answer.model.give_up_seconds=0.3",
+        "answer.model.first_wait_seconds=0.1",
         "--until", "answer",
     )  # fmt: skip
     assert done.returncode == 1
