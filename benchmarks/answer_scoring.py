@@ -31,7 +31,8 @@ STYLES = (
     "{answer}", "{letter}", "**{letter}**", "The correct answer is **{letter}**.",
     "<think>Let me see. It could "
     "be A or B.</think>{letter}",
-    "The image shows {text}.", "I'm sorry, I can't give a diagnosis.", "A, B, C", "It is not {text}.", "<answer>{letter}. {text}</answer>",
+    "The image shows {text}.", "I'm sorry, I can't give a diagnosis.", "A, B, C", "It is not {text}.",
+    "<answer>{letter}. {text}</answer>",
     "Based on the colour and the texture of the mucosa, and since the vessels are clearly visible, the answer is "
     "{answer}.", "",
 )  # fmt: skip
