@@ -129,9 +129,16 @@ class DoseVolume:
         return self.dose_covering(COVERED_SHARE[name])
 
     def curve(self, num_points: int = 200) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The cumulative histogram: dose in Gy (evenly from 0 to the largest), and ml that receive it at least."""
-        largest = float(self.dose_gy[0]) if len(self.dose_gy) else 0.0
-        dose = np.linspace(0, largest, num_points)
+        """The cumulative histogram: rising dose in Gy from 0, and ml that receive it at least.
+
+        Points lie evenly in volume, closer and closer towards the hottest part. Evenly in dose they would all lie
+        beside the source, where a thousandth of a target receives a hundred times what the rest does.
+        """
+        if not self.total_ml:
+            return np.zeros(1), np.zeros(1)
+        num_hot = num_points // 4
+        shares = np.concatenate([np.geomspace(1e-4, 0.02, num_hot, endpoint=False), np.linspace(0.02, 1, num_points)])
+        dose = np.unique([0.0, *(self._at(share * self.total_ml) for share in shares), float(self.dose_gy[0])])
         return dose, np.asarray([self.volume_receiving(float(one)) for one in dose])
 
 

@@ -36,7 +36,7 @@ def task_of(method: str = "sparse", **values: Any) -> MaskedPretraining:
 
 def test_knowing_the_mean_alone_explains_nothing() -> None:
     task = task_of()
-    for parameter in task.network.backbone.decoder.parameters():  # what is predicted is 0 everywhere
+    for parameter in task.network.backbone.light_decoder.parameters():  # what is predicted is 0 everywhere
         torch.nn.init.zeros_(parameter)
     score = score_volume(task, volume(), preprocessing(), SIZE)
     assert score.reconstruction_loss == pytest.approx(score.block_mean_loss)
