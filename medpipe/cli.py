@@ -157,7 +157,9 @@ class Part(StrEnum):
 def evaluate(
     predictions: Annotated[
         Path,
-        typer.Argument(help="Folder of label maps, of folders of masks, or of RTSTRUCTs; one file; or a checkpoint."),
+        typer.Argument(
+            help="Folder of label maps, of folders of masks, or of RTSTRUCTs; one file; a checkpoint; or answers."
+        ),
     ],
     references: Annotated[
         Path | None, typer.Argument(help="The references, in any of these forms and grids; none for a checkpoint.")
@@ -182,6 +184,9 @@ def evaluate(
     missing_cases: Annotated[
         MissingCases, typer.Option(help="References without a prediction: count as missed, or refuse.")
     ] = MissingCases.as_missed,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="For answers, beside medpipe's: colon_x, substring, ...; may be repeated.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: the cores.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the results in the output folder.")] = False,
     as_json: AsJson = False,
@@ -193,7 +198,7 @@ def evaluate(
     options = EvaluateOptions(
         manifest=manifest, structures=tuple(listed(structures)), tolerances_mm=tuple(tolerance_mm or [2.0]), jobs=jobs,
         force=force, data_root=data_root, part=None if part is None else part.value, patients=patients,
-        resample=resample, missing_cases=missing_cases.value,
+        resample=resample, missing_cases=missing_cases.value, rules=tuple(listed(rule)),
     )  # fmt: skip
     raise typer.Exit(
         evaluate_command(predictions, references, options, output=output, as_json=as_json, command=sys.argv[1:])

@@ -12,6 +12,7 @@ from medpipe.config.tree import Node, node_at
 from medpipe.datasets.cases import CasesConfig, DataConfig, list_cases
 from medpipe.datasets.manifest import load_manifest
 from medpipe.engine.identity import identity_of
+from medpipe.engine.question_data import check_question_set
 from medpipe.engine.workflow import LoadedWorkflow, load_workflow
 from medpipe.geometry.faults import DataFault, DataFaults
 from medpipe.stages.stage import cores, write_json
@@ -82,6 +83,8 @@ def check_data(
             list_cases(cases, values.data, workflow.base)
         except (DataFault, DataFaults) as error:
             faults += [error] if isinstance(error, DataFault) else list(error.faults)
+    for questions in dict.fromkeys(found for name in stages for found in values.stages[name].questions_read()):
+        faults += check_question_set(questions, values.data, workflow.base, jobs=jobs, console=console, show=show_cases)
     return list({str(fault): fault for fault in faults}.values())
 
 

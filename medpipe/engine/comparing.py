@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from medpipe.stages.score_files import read_arms
+from medpipe.engine.comparing_answers import are_answer_scores, compare_answer_files
+from medpipe.stages.score_files import read_arms, scores_file
 
 if TYPE_CHECKING:
     from medpipe.metrics.comparison import Comparison
@@ -35,6 +36,22 @@ def compare_command(
     from medpipe.metrics.comparison import compare_scores
     from medpipe.reporting.comparison import comparison_json, print_comparison, write_comparison
 
+    paths = [scores_file(path) for path in files]
+    if are_answer_scores(paths):
+        try:
+            return compare_answer_files(
+                paths,
+                names,
+                correction=correction,
+                against=against,
+                output=output,
+                as_json=as_json,
+                seed=seed,
+                alpha=alpha,
+            )
+        except ValueError as error:
+            print(f"medpipe compare: {error}", file=sys.stderr)
+            return WRONG_DATA
     try:
         comparison = compare_scores(
             read_arms(files, names),

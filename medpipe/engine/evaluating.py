@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medpipe.config.errors import ConfigError, Problem
+from medpipe.engine.evaluating_answers import evaluate_answers, holds_answers
 from medpipe.engine.evaluating_checkpoint import Checkpoint, evaluate_checkpoint, find_checkpoint
 from medpipe.engine.evaluation import (
     REPORT_FILE,
@@ -38,6 +39,8 @@ def evaluate_command(
 
     if not options.force and (output / SCORES_FILE).exists():
         raise wrong(f"{output} holds results already; give another --output, or --force")
+    if holds_answers(predictions):
+        return evaluate_answers(predictions, references, options, output=output, as_json=as_json, command=command)
     if min(options.tolerances_mm) < 0 or len(set(options.tolerances_mm)) < len(options.tolerances_mm):
         raise wrong(f"tolerances are different mm, 0 or more, got {list(options.tolerances_mm)}")
     console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())

@@ -29,6 +29,7 @@ class EvaluateOptions:
     patients: Path | None = None
     resample: bool = True
     missing_cases: str = "count"
+    rules: tuple[str, ...] = ()  # of answers to questions
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medpipe.engine.fingerprint import fingerprint
-from medpipe.engine.identity import case_identities
+from medpipe.engine.identity import case_identities, question_identities
 from medpipe.engine.ledger import StageLedger
 from medpipe.engine.output import RunOutput, duration, logged_to
 from medpipe.engine.record import now, peak_memory_mib
@@ -49,6 +49,7 @@ def plan_run(workflow: LoadedWorkflow, directory: RunDirectory, selection: Selec
     if selection.only is not None:
         wanted = {selection.only}
     identities = case_identities(workflow)
+    of_questions = question_identities(workflow)
     plans: dict[str, Plan] = {}
     for name in order:
         stage = workflow.values.stages[name]
@@ -56,7 +57,10 @@ def plan_run(workflow: LoadedWorkflow, directory: RunDirectory, selection: Selec
         print_of_stage = fingerprint(
             stage,
             seed=workflow.values.seed,
-            case_identities=[identities[cases] for cases in stage.cases_read()],
+            case_identities=[
+                *(identities[cases] for cases in stage.cases_read()),
+                *(of_questions[questions] for questions in stage.questions_read()),
+            ],
             inputs=inputs,
         )
         state = directory.ledger(name).state(print_of_stage)

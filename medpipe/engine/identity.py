@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from medpipe.datasets.cases import Case, CasesConfig, DataConfig, list_cases
 from medpipe.datasets.content import content_key
+from medpipe.datasets.questions import QuestionsConfig
+from medpipe.engine.question_data import question_identity
 from medpipe.engine.workflow import LoadedWorkflow
 
 
@@ -14,6 +16,13 @@ def case_identities(workflow: LoadedWorkflow) -> dict[CasesConfig, str]:
     values = workflow.values
     selections = dict.fromkeys(cases for stage in values.stages.values() for cases in stage.cases_read())
     return {cases: identity_of(list_cases(cases, values.data, workflow.base), values.data) for cases in selections}
+
+
+def question_identities(workflow: LoadedWorkflow) -> dict[QuestionsConfig, str]:
+    """Selection of questions -> the identity of its set; the selection itself is among the stage's values."""
+    values = workflow.values
+    selections = dict.fromkeys(found for stage in values.stages.values() for found in stage.questions_read())
+    return {found: question_identity(found, values.data, workflow.base) for found in selections}
 
 
 def identity_of(cases: Sequence[Case], data: DataConfig) -> str:

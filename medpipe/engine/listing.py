@@ -15,6 +15,8 @@ def print_listing() -> None:
     print_files(share_folder("configs"))
     print("manifests (cases: {manifest: NAME})")
     print_files(share_folder("data") / "manifests")
+    print("question sets (questions: {question_set: NAME})")
+    print_files(share_folder("data") / "question_sets")
     print("kinds of stage")
     for kind, stage in stage_classes().items():
         print(f"  {kind:<34} {(stage.__doc__ or '').strip().splitlines()[0]}")

@@ -7,5 +7,10 @@ STAGES: dict[str, str] = {
     "segmentation_prediction": "medpipe.stages.segmentation_prediction:SegmentationPrediction",
     "segmentation_evaluation": "medpipe.stages.segmentation_evaluation:SegmentationEvaluation",
     "comparison": "medpipe.stages.comparison:ComparisonStage",
+    "vqa_training": "medpipe.stages.vqa_training:VqaTraining",
+    "question_answering": "medpipe.stages.question_answering:QuestionAnswering",
+    "answer_scoring": "medpipe.stages.answer_scoring:AnswerScoring",
+    "answer_comparison": "medpipe.stages.answer_comparison:AnswerComparisonStage",
+    "answer_report": "medpipe.stages.answer_report:AnswerReportStage",
     "report": "medpipe.stages.report:ReportStage",
 }

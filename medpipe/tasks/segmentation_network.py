@@ -50,7 +50,8 @@ class SegmentationNetwork(nn.Module):
 
 def lay_out(network: nn.Module, device: torch.device) -> None:
     """Move a network to `device`, on a CPU with channels-last weights: 30 % less time a step (see `InstanceNorm`)."""
-    memory_format = torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
+    is_volumetric = any(parameter.ndim == 5 for parameter in network.parameters())
+    memory_format = torch.channels_last_3d if device.type == "cpu" and is_volumetric else torch.contiguous_format
     network.to(device=device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
 
 

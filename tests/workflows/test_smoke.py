@@ -49,7 +49,7 @@ def test_the_record_and_the_ledger_tell_what_was_done(finished) -> None:
 def test_every_held_out_case_is_scored_by_every_arm(finished) -> None:
     workflow, folder, _, _ = finished
     path = folder / "runs" / workflow / "smoke" / "evaluate" / "scores.csv"
-    if workflow == "ct_pretraining":
+    if workflow in ("ct_pretraining", "colonoscopy_vqa", "visual_question_answering"):  # the latter: test_questions.py
         assert not path.exists()
         return
     with path.open() as file:

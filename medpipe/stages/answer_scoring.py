@@ -1,0 +1,87 @@
+"""Score the answers of one or more models by medpipe's rules and by those of others, and what perturbations change.
+
+takes   the answers of stages of kind question_answering; the same questions perturbed
+leaves  scores.csv (one row a model and question), summary.json, examples.json, differences.json
+"""
+
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal, final
+
+from pydantic import Field, field_validator
+
+from medpipe.config.base import StageRef
+from medpipe.stages.stage import Stage, StageRun
+
+SCORES_FILE, SUMMARY_FILE, EXAMPLES_FILE = "scores.csv", "summary.json", "examples.json"
+DIFFERENCES_FILE = "differences.json"
+
+
+@final
+class AnswerScoring(Stage):
+    """Accuracy with intervals by task, group and over all, baselines, confusion, rates of what could not be read."""
+
+    version: ClassVar[int] = 1
+    takes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "answers": ("question_answering",),
+        "perturbed": ("question_answering",),
+    }
+
+    stage: Literal["answer_scoring"]
+    answers: tuple[StageRef, ...] = Field(min_length=1, description="models, the one of interest first")
+    perturbed: tuple[StageRef, ...] = Field((), description="the first model on the same questions, perturbed")
+    rules: tuple[str, ...] = Field(
+        (), description="others beside medpipe's: colon_x, colon_x_reasoning, substring, exact"
+    )
+    examples: int = Field(3, ge=0, description="of each task and model kept for the report, wrong and unreadable first")
+
+    @field_validator("rules")
+    @classmethod
+    def _rules_exist(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        from medpipe.metrics.answer_rules import rule_of
+
+        for rule in rules:
+            rule_of(rule)
+        return rules
+
+    def run(self, run: StageRun) -> None:
+        from medpipe.geometry.atomic import written_beside
+        from medpipe.reporting.answer_tables import print_answer_table
+        from medpipe.stages.answer_examples import list_differences, pick_examples
+        from medpipe.stages.answer_summary import distinct_titles, reliabilities, set_summary
+        from medpipe.stages.answer_tables import ScoreWriter, answered_set, read_item_scores, score_set
+
+        sets = [answered_set(run.folder_of(ref)) for ref in (*self.answers, *self.perturbed)]
+        sets = distinct_titles(sets)
+        total = sum(answered.facts["questions"] for answered in sets)
+        summaries: list[dict[str, Any]] = []
+        tables = {}
+        with (
+            written_beside(run.path(SCORES_FILE)) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+            run.output.progress("scoring", total) as progress,
+        ):
+            writer = ScoreWriter(file, self.rules)
+            for answered in sets:
+                scores = score_set(answered, self.rules, writer, progress.advance)
+                run.stop_if_asked()
+                rows = scores.tally.table(seed=run.seed, groups=list(answered.vocabulary.groups))
+                summaries.append(set_summary(answered, scores, rows))
+                if not answered.perturbation:
+                    tables[answered.title] = rows
+        items = read_item_scores(run.path(SCORES_FILE))
+        changes = reliabilities(items, sets[0].title, seed=run.seed)
+        run.write_json(
+            SUMMARY_FILE,
+            {"sets": summaries, "rules": list(self.rules), "reliability": [asdict(change) for change in changes]},
+        )
+        examples = [
+            example
+            for answered in sets[: len(self.answers)]
+            for example in pick_examples(answered, run.path(SCORES_FILE), self.rules, self.examples)
+        ]
+        run.write_json(EXAMPLES_FILE, examples)
+        run.write_json(DIFFERENCES_FILE, list_differences(sets[0], run.path(SCORES_FILE), self.rules))
+        print_answer_table(tables, run.output.console)
+        for answered, summary in zip(sets, summaries, strict=True):
+            for note in summary["notes"]:
+                run.output.warn(f"{answered.title}: {note}")
