@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medpipe.datasets.procedures import procedures_identity
 from medpipe.engine.fingerprint import fingerprint
 from medpipe.engine.identity import case_identities, question_identities
 from medpipe.engine.ledger import StageLedger
@@ -60,6 +61,7 @@ def plan_run(workflow: LoadedWorkflow, directory: RunDirectory, selection: Selec
             case_identities=[
                 *(identities[cases] for cases in stage.cases_read()),
                 *(of_questions[questions] for questions in stage.questions_read()),
+                *(procedures_identity(chosen, workflow.values.data) for chosen in stage.procedures_read()),
             ],
             inputs=inputs,
         )
