@@ -92,6 +92,7 @@ def score(folder: Path) -> dict[str, Any]:
         "items": micro.n,
         "clusters": micro.clusters,
         "seconds": round(time.perf_counter() - began, 2),
+        "cpu_seconds": round(time.process_time(), 2),
         "seconds_of_tables_and_intervals": round(time.perf_counter() - scored, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
         "accuracy": round(micro.score, 4),

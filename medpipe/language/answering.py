@@ -56,12 +56,14 @@ def answer_requests(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_answer: Callable[[int, bool], None] = lambda count, failed: None,
+    on_kept: Callable[[int], None] = lambda count: None,
     passes: int = 2,
 ) -> Outcome:
     """Answer all requests and leave answers.jsonl in `folder`, one line a request in their order.
 
     facts       what is the same for all (model, generation, ...): written with every answer, part of its key
     on_answer   called with the number of new answers and whether they failed
+    on_kept     called once with the number of answers that an earlier start left
     passes      how often failed requests are asked; then they stay failed
 
     Raises Stopped, ModelGone: the next call goes on from there.
@@ -72,7 +74,7 @@ def answer_requests(
         open_ = [request for request in requests if not log.holds(request.question_id, keys[request.question_id])]
         kept = len(requests) - len(open_)
         if kept:
-            on_answer(kept, False)
+            on_kept(kept)
         for number in range(passes):
             if number:
                 open_ = [request for request in requests if request.question_id in log.failed]

@@ -1,8 +1,11 @@
 """Files of answers in any form: medpipe's own, JSON Lines and tables of others, prediction arrays of Colon-X."""
 
+from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
+
+import numpy as np
 
 from medpipe.datasets.question_files import read_entries
 from medpipe.datasets.question_formats import IMAGE_MARKER, images_of, text_of
@@ -82,25 +85,27 @@ class AnswersByQuestion:
     def __init__(self, answers: Iterator[dict[str, Any]], source: Path) -> None:
         self.answers, self.source = answers, source
         self.waiting: dict[str, dict[str, Any]] = {}
-        self.seen: set[int] = set()  # hashes: a million ids as text would take a third of the memory allowed
+        self.hashes = array("q")  # of all ids: a million of them as text would take a third of the memory allowed
 
     def take(self, question_id: str) -> dict[str, Any] | None:
-        """The answer to the question, or None where the file has none. Raises DataFault for a second one."""
+        """The answer to the question, or None where the file has none."""
         if question_id in self.waiting:
             return self.waiting.pop(question_id)
         for record in self.answers:
-            found = record["question_id"]
-            key = hash(found)
-            if key in self.seen:
-                raise DataFault(self.source, f"two answers to the question {found}; keep one")
-            self.seen.add(key)
-            if found == question_id:
+            self.hashes.append(hash(record["question_id"]))
+            if record["question_id"] == question_id:
                 return record
-            self.waiting[found] = record
+            self.waiting[record["question_id"]] = record
         return None
 
     def rest(self) -> list[str]:
-        """Questions that were answered and never taken."""
+        """Questions that were answered and never taken. Raises DataFault where a question has two answers."""
         for record in self.answers:
+            self.hashes.append(hash(record["question_id"]))
             self.waiting[record["question_id"]] = record
+        ordered = np.sort(np.frombuffer(self.hashes, dtype=np.int64)) if self.hashes else np.empty(0, dtype=np.int64)
+        twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+        if twice:
+            found = next(r["question_id"] for r in iter_answers(self.source) if hash(r["question_id"]) in twice)
+            raise DataFault(self.source, f"two answers to the question {found}; keep one")
         return list(self.waiting)

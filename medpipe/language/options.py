@@ -1,7 +1,7 @@
 """Which model answers, and how: values only, so that a workflow is checked without loading any model."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -45,6 +45,7 @@ class ServerModel(Config):
         "MEDPIPE_API_KEY", description="environment variable that holds the key, if there is one"
     )
     image_first: bool = True  # the images before the text in the message
+    extra: dict[str, Any] = Field(default_factory=dict)  # further keys of the request, as the server knows them
     concurrency: int = execution(8, ge=1, description="requests in flight")
     timeout_seconds: float = execution(120.0, gt=0, description="for one answer")
     max_attempts: int = execution(6, ge=1, description="for one question, on 429, 5xx, timeouts and broken answers")
@@ -59,7 +60,6 @@ class TransformersModel(Config):
 
     name: Literal["transformers"]
     folder: Path
-    adapter: Path | None = None  # a folder of LoRA weights (peft)
     image_first: bool = True
     batch_size: int = execution(8, ge=1)
     device: Literal["auto", "cpu", "cuda"] = execution("auto")

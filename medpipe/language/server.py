@@ -95,6 +95,7 @@ class Server(VisionLanguageModel):
             "top_p": generation.top_p,
             "seed": generation.seed,
             **({"stop": list(generation.stop)} if generation.stop else {}),
+            **self.config.extra,
         }
 
     def _post(self, body: bytes) -> tuple[int, Any, bytes]:

@@ -47,8 +47,6 @@ class LocalModel(VisionLanguageModel):
         model: Any = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, dtype=torch.bfloat16 if reduced else torch.float32
         )
-        if config.adapter is not None:
-            model = with_adapter(model, config.adapter)
         self.model: Any = model.to(self.device).eval()
 
     @torch.inference_mode()
@@ -87,15 +85,6 @@ class LocalModel(VisionLanguageModel):
         if self.system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
         return self.processor.chat(messages)
-
-
-def with_adapter(model: Any, folder: Path) -> Any:
-    """The model with LoRA weights merged in."""
-    try:
-        from peft import PeftModel  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise DataFault(folder, "an adapter needs the package peft, which is not installed") from error
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
 @final

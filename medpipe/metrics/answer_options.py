@@ -68,7 +68,7 @@ def read_option(text: str, options: tuple[Option, ...], names: Names = ()) -> Ex
     return Extraction(status, answer or "", rule)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def option_phrases(options: tuple[Option, ...], names: Names) -> OptionPhrases:
     """Every way to say each option: whole, without its brackets, by abbreviation, without words that all share."""
     phrases: Phrases[str] = Phrases()

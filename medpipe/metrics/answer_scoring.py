@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from medpipe.metrics.answer_rules import Rule, RuleScore, rule_of
 from medpipe.metrics.answer_tally import ScoredAnswer
 from medpipe.metrics.answers import judge
+from medpipe.metrics.colon_x_rules import Judge
 from medpipe.metrics.question_forms import AnswerForm
 
 
@@ -38,16 +39,18 @@ def score_answer(
     metric: str = "accuracy",
     rules: Sequence[str] = (),
     official: str | None = None,
+    judge_of_rules: Judge | None = None,
 ) -> ScoredAnswer:
     """Score one answer.
 
     failed     the model never answered: wrong, under a status of its own
     metric     of the task, for free text
     official   the task's rule in its benchmark's own scorer; without it that scorer has nothing to say
+    judge_of_rules   what that scorer asks where it finds several answers; medpipe's own verdict never asks anyone
     """
     verdict = judge(None if failed else raw, form, question.reference, finish_reason, metric=metric)
     extraction = verdict.extraction
-    others = [_other(_rule(name), official or "", question, raw, failed) for name in rules]
+    others = [_other(_rule(name, judge_of_rules), official or "", question, raw, failed) for name in rules]
     return ScoredAnswer(
         question_id=question.question_id,
         task=question.task,
@@ -72,8 +75,8 @@ def _other(rule: Rule, official: str, question: Asked, raw: Any, failed: bool) -
 
 
 @lru_cache(maxsize=16)
-def _rule(name: str) -> Rule:
-    return rule_of(name)
+def _rule(name: str, judge_of_rules: Judge | None) -> Rule:
+    return rule_of(name, judge_of_rules)
 
 
 def label(answer: str, form: AnswerForm) -> str:

@@ -3,9 +3,9 @@
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class AnswerTally:
     clusters: dict[str, int] = field(default_factory=dict)
     confusion: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
     task_of: array = field(default_factory=lambda: array("H"))
-    cluster_of: array = field(default_factory=lambda: array("L"))
+    cluster_of: array = field(default_factory=lambda: array("I"))
     scores: array = field(default_factory=lambda: array("f"))
     chances: array = field(default_factory=lambda: array("f"))
     f1s: array = field(default_factory=lambda: array("f"))
@@ -177,11 +177,14 @@ class _Arrays:
         self.tasks = np.array(tally.task_of, dtype=np.int64)
         self.clusters = np.array(tally.cluster_of, dtype=np.int64)
         self.scores = np.array(tally.scores, dtype=np.float64)
-        self.chances = np.array(tally.chances, dtype=np.float64)
-        self.f1s = np.array(tally.f1s, dtype=np.float64)
-        self.statuses = np.array(tally.statuses, dtype=np.int64)
-        self.others = [np.array(column, dtype=np.float64) for column in tally.others]
-        self.judged = [np.array(column, dtype=np.int64) for column in tally.judged]
+        # Views of what the tally holds: of a million answers each further copy is megabytes.
+        self.chances = np.frombuffer(tally.chances, dtype=np.float32) if len(tally) else np.empty(0)
+        self.f1s = np.frombuffer(tally.f1s, dtype=np.float32) if len(tally) else np.empty(0)
+        self.statuses = np.frombuffer(tally.statuses, dtype=np.uint8) if len(tally) else np.empty(0, dtype=np.uint8)
+        self.others = [
+            np.frombuffer(column, dtype=np.float32) if len(tally) else np.empty(0) for column in tally.others
+        ]
+        self.judged = [np.frombuffer(column, dtype=np.uint8) if len(tally) else np.empty(0) for column in tally.judged]
 
 
 def _macro(rows: Sequence[ScopeScores], arrays: _Arrays, seed: int) -> ScopeScores:
@@ -219,6 +222,7 @@ def balanced_accuracy(confusion: Mapping[tuple[str, str], int]) -> float:
     return float(np.mean([hits[name] / total for name, total in totals.items()])) if totals else math.nan
 
 
-def _mean(values: "Iterable[float] | NDArray[np.float64]") -> float:
-    known = [value for value in np.asarray(values, dtype=np.float64) if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+def _mean(values: "Sequence[float] | NDArray[Any]") -> float:
+    array_ = np.asarray(values, dtype=np.float64)
+    known = array_[~np.isnan(array_)]
+    return float(known.mean()) if len(known) else math.nan

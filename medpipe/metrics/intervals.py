@@ -1,7 +1,7 @@
 """How sure a share is: Wilson's interval for independent items, and the bootstrap over clusters for dependent ones."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def cluster_sums(clusters: NDArray[np.int64], values: Values) -> Values:
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
-def resampled(rows: Values, *, seed: int, num_bootstraps: int = NUM_BOOTSTRAPS) -> Values:
+def resampled(rows: "Values | NDArray[np.float32]", *, seed: int, num_bootstraps: int = NUM_BOOTSTRAPS) -> Values:
     """(num_bootstraps, columns): column sums over clusters drawn with replacement.
 
     Clusters with equal rows are interchangeable, so that how often each kind of row is drawn is multinomial: the same
@@ -60,7 +60,7 @@ def resampled(rows: Values, *, seed: int, num_bootstraps: int = NUM_BOOTSTRAPS) 
     for start in range(0, num_bootstraps, step):
         stop = min(start + step, num_bootstraps)
         drawn = draw.multinomial(len(rows), counts / len(rows), size=stop - start)
-        sums[start:stop] = drawn @ kinds
+        sums[start:stop] = drawn @ kinds.astype(np.float64)
     return sums
 
 
@@ -88,11 +88,15 @@ def macro_interval(
 ) -> Interval:  # fmt: skip
     """The same for the mean over groups of each group's mean; groups without an item in a resample are left out
     of it."""
-    present = np.unique(groups)
-    columns: list[Any] = []
-    for group in present:
-        columns += [(groups == group).astype(np.float64), np.where(groups == group, scores, 0.0)]
-    rows = cluster_sums(clusters, np.stack(columns, axis=1))[:, 1:]
+    _, index = np.unique(clusters, return_inverse=True)
+    num_clusters, present = int(index.max(initial=-1)) + 1, np.unique(groups)
+    rows = np.empty(
+        (num_clusters, 2 * len(present))
+    )  # of each group: items, sum; by cluster, or a million would not fit
+    for column, group in enumerate(present):
+        chosen = groups == group
+        rows[:, 2 * column] = np.bincount(index[chosen], minlength=num_clusters)
+        rows[:, 2 * column + 1] = np.bincount(index[chosen], weights=scores[chosen], minlength=num_clusters)
     if len(rows) < 2:
         return NO_INTERVAL
     sums = resampled(rows, seed=seed, num_bootstraps=num_bootstraps)

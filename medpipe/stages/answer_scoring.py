@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Literal, final
 from pydantic import Field, field_validator
 
 from medpipe.config.base import StageRef
+from medpipe.language.options import GenerationConfig, ServerModel
+from medpipe.metrics.answer_text import said
+from medpipe.metrics.colon_x_rules import Judge
 from medpipe.stages.stage import Stage, StageRun
 
 SCORES_FILE, SUMMARY_FILE, EXAMPLES_FILE = "scores.csv", "summary.json", "examples.json"
@@ -32,6 +35,9 @@ class AnswerScoring(Stage):
     rules: tuple[str, ...] = Field(
         (), description="others beside medpipe's: colon_x, colon_x_reasoning, substring, exact"
     )
+    judge: ServerModel | None = Field(
+        None, description="asked where a published rule finds several answers; without it such items score 0 there"
+    )
     examples: int = Field(3, ge=0, description="of each task and model kept for the report, wrong and unreadable first")
 
     @field_validator("rules")
@@ -50,6 +56,7 @@ class AnswerScoring(Stage):
         from medpipe.stages.answer_summary import distinct_titles, reliabilities, set_summary
         from medpipe.stages.answer_tables import ScoreWriter, answered_set, read_item_scores, score_set
 
+        judge = None if self.judge is None else server_judge(self.judge)
         sets = [answered_set(run.folder_of(ref)) for ref in (*self.answers, *self.perturbed)]
         sets = distinct_titles(sets)
         total = sum(answered.facts["questions"] for answered in sets)
@@ -62,7 +69,7 @@ class AnswerScoring(Stage):
         ):
             writer = ScoreWriter(file, self.rules)
             for answered in sets:
-                scores = score_set(answered, self.rules, writer, progress.advance)
+                scores = score_set(answered, self.rules, writer, progress.advance, judge)
                 run.stop_if_asked()
                 rows = scores.tally.table(seed=run.seed, groups=list(answered.vocabulary.groups))
                 summaries.append(set_summary(answered, scores, rows))
@@ -85,3 +92,23 @@ class AnswerScoring(Stage):
         for answered, summary in zip(sets, summaries, strict=True):
             for note in summary["notes"]:
                 run.output.warn(f"{answered.title}: {note}")
+
+
+JUDGE_PROMPT = (
+    "A question and a model's answer to it follow. Say which single option, yes or no the answer finally gives, in the "
+    "question's own words; say 'undecidable' if it gives none or several. Write nothing else.\n\nQuestion: "
+    "{question}\n\n"
+    "Answer: {answer}"
+)
+
+
+def server_judge(config: ServerModel) -> Judge:
+    """A judge for published rules behind a server. It raises where the server gives no answer."""
+    from medpipe.language.server import Server
+
+    server = Server(config, GenerationConfig(max_new_tokens=1024))
+
+    def ask(question: str, answer: str) -> str:
+        return said(server.answer([], JUDGE_PROMPT.format(question=question, answer=answer)), "stop").text
+
+    return ask

@@ -17,6 +17,7 @@ from medpipe.metrics.answer_comparison import ItemScore
 from medpipe.metrics.answer_scoring import score_answer
 from medpipe.metrics.answer_tally import AnswerTally, ScoredAnswer
 from medpipe.metrics.answers import DEFINITION
+from medpipe.metrics.colon_x_rules import Judge
 
 COLUMNS = (
     "model", "perturbation", "question_id", "task", "group", "kind", "cluster", "reference", "extracted",
@@ -86,7 +87,13 @@ class SetScores:
     differing: dict[str, int]  # rule -> items on which it and medpipe differ (right against a score of 1/2 or more)
 
 
-def score_set(answered: AnsweredSet, rules: Sequence[str], writer: ScoreWriter, on_item: Any = None) -> SetScores:
+def score_set(
+    answered: AnsweredSet,
+    rules: Sequence[str],
+    writer: ScoreWriter,
+    on_item: Any = None,
+    judge: Judge | None = None,
+) -> SetScores:
     """Score every question of a set, in the order of its file, at the memory of its sums."""
     forms = AnswerForms(answered.vocabulary, answered.box.form)
     tasks = answered.vocabulary.tasks
@@ -106,6 +113,7 @@ def score_set(answered: AnsweredSet, rules: Sequence[str], writer: ScoreWriter, 
             metric=task.scored_by if task else "accuracy",
             rules=rules,
             official=task.official if task else None,
+            judge_of_rules=judge,
         )
         tally.add(scored)
         writer.write(answered.title, answered.perturbation, scored)

@@ -4,6 +4,7 @@ takes   questions of a set; optionally the model of a stage vqa_training
 leaves  answers.jsonl (one line a question, in their order), questions.jsonl, answering.json
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
@@ -76,11 +77,10 @@ class QuestionAnswering(Stage):
         model = self._build(model_config, run)
         try:
             with run.output.progress("answering", len(requests)) as progress:
-                failures = [0]
+                pace = Pace()
 
                 def on_answer(count: int, failed: bool) -> None:
-                    failures[0] += failed
-                    progress.advance(count, note=f"{failures[0]} failed so far" if failures[0] else "")
+                    progress.advance(count, note=pace.note(count, failed))
 
                 outcome = answer_requests(
                     requests,
@@ -89,6 +89,7 @@ class QuestionAnswering(Stage):
                     facts,
                     should_stop=run.should_stop,
                     on_answer=on_answer,
+                    on_kept=progress.advance,
                     passes=self.passes,
                 )
         except Stopped:
@@ -145,6 +146,20 @@ class QuestionAnswering(Stage):
             "failed": failed,
             **facts,
         }
+
+
+@final
+class Pace:
+    """How fast answers come, and how many failed so far, for the line of progress."""
+
+    def __init__(self) -> None:
+        self.began, self.count, self.failed = time.monotonic(), 0, 0
+
+    def note(self, count: int, failed: bool) -> str:
+        """Count further answers; the rate since the start, and the failures if there are any."""
+        self.count, self.failed = self.count + count, self.failed + failed
+        rate = self.count / max(1e-6, time.monotonic() - self.began)
+        return f"{rate:.1f} answers/s" + (f", {self.failed} failed so far" if self.failed else "")
 
 
 def perturbed(loaded: "LoadedQuestions", kind: Perturbation | None) -> "LoadedQuestions":
