@@ -81,6 +81,7 @@ def score_predictions(
     import pandas as pd
 
     from medpipe.datasets.cases import list_cases
+    from medpipe.datasets.estimates import estimated_bytes
     from medpipe.datasets.workers import work_through
 
     record = read_predictions(folder)
@@ -92,6 +93,8 @@ def score_predictions(
             tasks,
             names=[case.case_id for case in cases],
             jobs=cores(jobs),
+            # The prediction stands beside what was read: masks at worst, as many as the reference has.
+            bytes_per_item=[2 * estimated_bytes(case) for case in cases],
             should_stop=run.should_stop,
             on_result=lambda index, result: progress.advance(),
         )
