@@ -118,7 +118,8 @@ def main() -> None:
         found[name] = json.loads(done.stdout) | {"bar_seconds": bars[0], "bar_memory_mb": bars[1]}
         print(name, found[name])
     if "--small" not in sys.argv:
-        document = {"host": host(), "versions": versions(), "one core": True, **found}
+        machine = {name: value for name, value in host().items() if name != "name"}
+        document = {"host": machine, "versions": versions(), "one core": True, **found}
         RESULTS.write_text(json.dumps(document, indent=2) + "\n")
         print(f"written: {RESULTS}")
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from medpipe.backbones.vision_language_options import VisionLanguageOptions
 from medpipe.backbones.word_tokenizer import END, PAD
+from medpipe.kernels.sigmoid_attention.entry import sigmoid_attention
+
+SHORT = 256  # keys
 
 
 @final
@@ -38,13 +41,16 @@ class SigmoidAttention(nn.Module):
         q = self.query_norm(self._by_head(self.query(x_NLC)))
         k, v = (self._by_head(part) for part in self.key_value(seen_NTC).chunk(2, dim=-1))
         k = self.key_norm(k)
-        logits = q @ k.transpose(-2, -1) / math.sqrt(self.head_width)
+        # Few keys on a CPU: the definition, whose score matrix is small then, takes less time than the tiled form.
+        impl = "reference" if num_keys <= SHORT and not k.is_cuda else None
         if causal:
-            visible = torch.arange(1, num_queries + 1, device=q.device, dtype=logits.dtype).log()[:, None]
-            weights = torch.sigmoid(logits - visible).tril()
+            visible = torch.arange(1, num_queries + 1, device=q.device, dtype=q.dtype).log()
+            out = sigmoid_attention(
+                q, k, v, bias=0.0, is_causal=True, additive_bias=-visible[None, None, :, None], impl=impl
+            )
         else:
-            weights = torch.sigmoid(logits - math.log(num_keys))
-        return self.out((weights @ v).transpose(1, 2).flatten(2))
+            out = sigmoid_attention(q, k, v, impl=impl)  # its own bias: -log of the number of keys
+        return self.out(out.transpose(1, 2).flatten(2))
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)

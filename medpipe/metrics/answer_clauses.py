@@ -29,7 +29,7 @@ _DENIAL = re.compile(
 )
 # Behind a mention: "A is incorrect", "adenoma can be excluded".
 _DENIED_AFTER = re.compile(
-    r"^[\s\"'*_)>\]}]*(?:\w+\s+){0,2}?(?:is|are|was|were|can|could|would|does|do|has|seems?|appears?)?\s*(?:also\s+|be\s+|been\s+|very\s+)*"
+    r"^[\s\"'*_)>\]}]*(?:(?!and\b|or\b|because\b|since\b|as\b|while\b|when\b|if\b)\w+\s+){0,2}?(?:is|are|was|were|can|could|would|does|do|has|seems?|appears?)?\s*(?:also\s+|be\s+|been\s+|very\s+)*"
     r"(?:not\b|no\b|incorrect|wrong|unlikely|exclud|ruled out|eliminat|absent|implausible)",
     re.IGNORECASE,
 )

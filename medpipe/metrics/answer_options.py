@@ -23,8 +23,10 @@ _CUED = re.compile(
     rf"\s*[{_DRESS}]*([A-Za-z])(?![\w'])",
     re.IGNORECASE,
 )
-_PLAIN = re.compile(r"(?<![\w'<(\[{-])([A-Z])(?![\w'-])")
+# Chinese signs are letters too, and stand right beside one.
+_PLAIN = re.compile(r"(?<![A-Za-z0-9_'<(\[{-])([A-Z])(?![A-Za-z0-9_'-])")
 # `A lesion`, `I think`: an article and a pronoun, unless the next word carries on from a letter.
+_ROMAN = {"1": "I", "2": "II", "3": "III", "4": "IV"}
 _NEXT_WORD = re.compile(r"\s+([a-z]+)")
 _AFTER_LETTER = {
     "because", "since", "as", "is", "was", "and", "or", "but", "due", "for", "based", "which", "not", "seems",
@@ -80,6 +82,11 @@ def option_phrases(options: tuple[Option, ...], names: Names) -> OptionPhrases:
             phrases.add(text, option.letter)
         if inside:
             phrases.add(re.sub(r"^characteristic (?:for|of)\s+", "", inside, flags=re.IGNORECASE), option.letter)
+        if re.search(r"\w\s+(?:imaging|image|mode)$", outside, re.IGNORECASE):
+            phrases.add(outside.rsplit(None, 1)[0], option.letter)
+        for number, roman in _ROMAN.items():
+            if re.search(rf"\w\s+{number}$", outside):
+                phrases.add(outside[:-1] + roman, option.letter)
         own = _own_words(outside, shared)
         if own:
             phrases.add(own, option.letter, weak=own.replace("-", "").replace(" ", "").isdigit())

@@ -15,6 +15,8 @@ _CUES = {
     "grade", "score", "type", "bbp", "class", "stage", "mayo", "nice", "paris", "level", "category", "scale", "rating",
 }  # fmt: skip
 
+_FILLERS = {"of", "is", "was", "a", "equal", "would", "be"}  # "a score of 2", "the grade is 1"
+
 
 @final
 @dataclass
@@ -77,12 +79,16 @@ class Phrases(Generic[Candidate]):
         if token.folded not in _COMMON_WORDS:
             return True
         bracketed = text[token.start - 1 : token.start] == "(" and text[token.end : token.end + 1] == ")"
-        return len(words) == 1 or bracketed or _cued(words, position, 1)
+        in_paris = text[max(0, token.start - 2) : token.start] == "0-"  # 0-Is, as the Paris classification writes it
+        return len(words) == 1 or bracketed or in_paris or _cued(words, position, 1)
 
 
 def _cued(words: Sequence[Token], position: int, length: int) -> bool:
     """Whether a short sign stands alone, or behind a word that announces it."""
-    return len(words) == length or (position > 0 and words[position - 1].folded in _CUES)
+    before = position - 1
+    while before >= 0 and position - before <= 2 and words[before].folded in _FILLERS:
+        before -= 1
+    return len(words) == length or (before >= 0 and words[before].folded in _CUES)
 
 
 def is_abbreviation(text: str) -> bool:

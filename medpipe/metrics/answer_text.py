@@ -55,10 +55,13 @@ def said(raw: Any, finish_reason: str | None = None) -> Said:
     return _readable(text)
 
 
+_LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textrm)\{([^{}]*)\}")
+
+
 def _readable(text: str) -> Said:
     if len(text) > LONGEST_ANSWER:
         return Said(status="unreadable", rule="too_long")
-    text = normal(text)
+    text = normal(_LATEX.sub(r"\1", text) if "\\" in text else text)
     return Said(text) if text else Said(status="unreadable", rule="empty")
 
 
@@ -68,11 +71,17 @@ _SIGNS = str.maketrans(
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d~\u223c", "-"),
         **dict.fromkeys("\u2018\u2019\u201b\u00b4", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
-        "\u2264": "<=", "\u2a7d": "<=", "\u2265": ">=", "\u2a7e": ">=", "\u2266": "<=", "\u2267": ">=", "\u3002": ".",
+        "\u2264": "<=", "\u2a7d": "<=", "\u2265": ">=", "\u2a7e": ">=", "\u2266": "<=", "\u0153": "oe",
+        "\u00e6": "ae", "\u2267": ">=", "\u3002": ".",
         "\u300a": "<", "\u300b": ">", "\u3008": "<", "\u3009": ">", "\u3010": "[", "\u3011": "]",
     }
 )  # fmt: skip
 _NOT = re.compile(r"\b(can)(?:not|'t)\b|(\w)n't\b", re.IGNORECASE)
+
+
+_TO = re.compile(r"\b(\d+(?:\.\d+)?)\s+to\s+(\d+(?:\.\d+)?)\b", re.IGNORECASE)
+_BETWEEN = re.compile(r"\bbetween\s+(\d+(?:\.\d+)?)\s+and\s+(\d+(?:\.\d+)?)\b", re.IGNORECASE)
+_PREFIX = re.compile(r"\b(sub|non|pseudo|semi|pre|post)-(?=[a-z])", re.IGNORECASE)
 
 
 def normal(text: str) -> str:
@@ -82,7 +91,10 @@ def normal(text: str) -> str:
     else:
         plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_SIGNS)
         plain = "".join(str(unicodedata.digit(sign)) if sign.isdigit() and sign > "\u007f" else sign for sign in plain)
-    return _NOT.sub(lambda found: f"{found.group(1) or found.group(2)} not", plain).strip()
+    plain = _NOT.sub(lambda found: f"{found.group(1) or found.group(2)} not", plain)
+    if any(sign.isdigit() for sign in plain):
+        plain = _BETWEEN.sub(r"\1-\2", _TO.sub(r"\1-\2", plain))
+    return _PREFIX.sub(r"\1", plain).strip()
 
 
 # British forms that stand at the start of a word or within it; American ones are what is compared.
@@ -156,6 +168,7 @@ _REFUSAL = re.compile(
     r"|(?:insufficient|not enough|inadequate) (?:information|detail|evidence|data)|undecidable|impossible to "
     r"(?:tell|determine|say)"
     r"|as an ai\b|not (?:a|qualified as a) (?:doctor|medical professional|physician)"
+    r"|unclear|uncertain|unsure|not (?:sure|certain)|no idea|(?:hard|difficult) to (?:tell|say|determine|assess)"
     r"|(?:none of the (?:above|options)|consult a (?:doctor|physician|medical)))",
     re.IGNORECASE,
 )  # fmt: skip

@@ -32,7 +32,9 @@ _DENIED = re.compile(
 )
 _CONCLUDED = re.compile(
     r"\b(?:answer|conclusion)\s*(?:is|:|would be|should be)\s*[\"'*_(<\[{]*(yes|no|true|false)\b"
-    r"|\\boxed\{\s*(?:\\text\{)?(yes|no|true|false)\b",
+    r"|\\boxed\{\s*(yes|no|true|false)\b"
+    r"|\b(?:say|probably|likely|definitely|certainly|maybe|perhaps|think|believe|guess|therefore|thus|hence|so),?\s+"
+    r"(yes|no)\b(?=\s*(?:[.,;!]|$))",
     re.IGNORECASE,
 )
 _EMPTY_WORDS = {
@@ -44,7 +46,8 @@ _EMPTY_WORDS = {
     "observed", "noted",
     "found", "contain", "depict", "evidence", "sign", "clearly", "appear", "here", "from", "what", "which",
     "as", "was", "were", "has",
-    "have", "yes", "maybe", "perhaps", "probably", "likely", "landmark", "finding", "colonoscopy", "endoscopy",
+    "have", "yes", "maybe", "perhaps", "probably", "absolutely", "definitely", "certainly", "indeed", "likely",
+    "landmark", "finding", "colonoscopy", "endoscopy",
     "endoscopic", "colonoscopic", "doubt", "absent", "absence", "without",
 }  # fmt: skip
 
@@ -96,6 +99,10 @@ def _bare_words(plain: str) -> list[str]:
         word = match.group(1).casefold() if match else ""
         if word not in YES | NO or word in (
             "none",
+            "absolutely",
+            "definitely",
+            "certainly",
+            "indeed",
             "never",
             "positive",
             "negative",

@@ -243,3 +243,52 @@ def test_token_f1_by_hand() -> None:
     assert token_f1("the left lung", "left lung") == 1.0
     assert token_f1("left lung and heart", "right lung") == pytest.approx(2 * 0.25 * 0.5 / 0.75)
     assert token_f1("", "lung") == 0.0
+
+
+IMAGING = AnswerForm(
+    "options",
+    options=options("White Light Imaging (WLI)", "Narrow Band Imaging (NBI)", "Blue Laser Imaging (BLI)", "FICE"),
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "answer"),
+    [
+        (CHOICE, "$\\boxed{\\text{B}}$", "B"),
+        (CHOICE, "It is definitely an adenoma and not an ulcer.", "B"),
+        (CHOICE, "B because A is wrong", "B"),
+        (CHOICE, "Although it could be an ulcer, the answer is B.", "B"),
+        (CHOICE, "There is no evidence of bleeding or ulcer; this looks like an adenoma", "B"),
+        (CHOICE, "答案是B", "B"),
+        (CHOICE, "high-grade adenoma", "C"),
+        (CHOICE, "The answer is not A", ""),
+        (CHOICE, "All of the above", ""),
+        (IMAGING, "white-light endoscopy", "A"),
+        (IMAGING, "narrow band", "B"),
+        (IMAGING, "This is white light imaging, not NBI.", "A"),
+        (IMAGING, "WLI or NBI", ""),
+        (BBPS, "BBPS score of 2", "C"),
+        (BBPS, "The BBPS is 3.", "D"),
+        (BBPS, "BBPS 2 to 3", "F"),
+        (BBPS, "between 0 and 1", "E"),
+        (PARIS, "0-Is", "A"),
+        (PARIS, "sub-pedunculated", "C"),
+        (PARIS, "It is not sessile, it is pedunculated", "B"),
+        (NICE, "Type II", "B"),
+        (SIZE, "between 6 and 20 mm", "B"),
+        (SIZE, "2.5 cm", "D"),
+        (SIZE, "4 mm or 8 mm", ""),
+        (POLYP, "I would say yes", "yes"),
+        (POLYP, "Absolutely not", "no"),
+        (POLYP, "Yes, this image shows a polyp; no bleeding.", "yes"),
+        (POLYP, "No. However, there is an ulcer.", "no"),
+        (POLYP, "Polyp present: No", "no"),
+        (POLYP, "没有息肉", "no"),
+        (POLYP, "It is unclear whether there is a polyp.", ""),
+        (OPEN, "not a polyp but an ulcer", "ulcer"),
+        (OPEN, "villous œdema", "villous-oedemas"),
+        (OPEN, "polyp and ulcer", ""),
+    ],
+)
+def test_sentences_as_models_write_them(form: AnswerForm, text: str, answer: str) -> None:
+    assert extract(text, form).answer == answer, extract(text, form)
