@@ -2,6 +2,7 @@
 #
 #   make demo     the whole chain on generated phantoms, some minutes on two CPU cores, ends in a report
 #   make demo-vqa a small vision-language model trained, asked and scored on easy-vqa, within ten minutes on two cores
+#   make demo-colonoscopy   phases of made-up colonoscopies by seven temporal networks, ends in a report
 #   make test     all tests            make check    ruff, pyright, import contract
 #   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup demo demo-vqa test check format bench wheel clean
+.PHONY: setup demo demo-vqa demo-colonoscopy test check format bench wheel clean
 
 setup: $(READY)
 
@@ -26,6 +27,9 @@ demo: $(READY)
 
 demo-vqa: $(READY)
 	$(BIN)/medpipe run visual_question_answering
+
+demo-colonoscopy: $(READY)
+	$(BIN)/medpipe run colonoscopy_phases --overlay demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
