@@ -79,7 +79,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Tensor:
 def backward(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, terms: Terms, wanted: Wanted) -> Gradients:
     """The gradients of `forward`, from its inputs alone."""
     key_heads, group = k.shape[1], q.shape[1] // k.shape[1]
-    grads = _empty_gradients(q, k, v, terms, wanted)
+    grads = empty_gradients(q, k, v, terms, wanted)
     scores = Scores(q, terms, key_heads)
     for span in spans(terms, q.shape[0], q.shape[2], k.shape[2]):
         if span.num_queries == 0 or span.num_keys == 0:
@@ -293,7 +293,7 @@ def _add_bias_gradient(total: Tensor, grad_rows: Tensor, chunk: Chunk, key_heads
     Tile(chunk, slice(0, 1), slice(0, 1)).add_to(total[:, :, None, None], grad, key_heads)
 
 
-def _empty_gradients(q: Tensor, k: Tensor, v: Tensor, terms: Terms, wanted: Wanted) -> Gradients:
+def empty_gradients(q: Tensor, k: Tensor, v: Tensor, terms: Terms, wanted: Wanted) -> Gradients:
     """Zero everywhere: what no tile reaches has no gradient."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
 

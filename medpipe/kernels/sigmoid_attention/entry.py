@@ -17,7 +17,7 @@ from medpipe.kernels.sigmoid_attention.arguments import (
 from medpipe.kernels.sigmoid_attention.reference import reference
 from medpipe.kernels.sigmoid_attention.terms import Terms
 
-IMPLEMENTATIONS = ("torch", "reference")
+IMPLEMENTATIONS = ("torch", "triton", "reference")
 
 
 def sigmoid_attention(
@@ -61,7 +61,8 @@ def sigmoid_attention(
     regions        integers (N,) or (R, N), or a pair of those of queries and of keys: seen where they agree
     alibi_slopes   (H,) or (B, H): slope * |i + M - N - j| is taken off the score
     window         (left, right): keys so far before and after the query's own place; -1 is no limit
-    impl           'torch' is memory-bounded and the default; 'reference' holds all scores, and has second derivatives
+    impl           None: 'triton', the kernels, for tensors on a CUDA device (a warning says where they do not take a
+                   call), 'torch' elsewhere, both memory-bounded; 'reference' holds all scores, has second derivatives
 
     Under autocast the operands are cast as those of a matrix product; biases keep their dtype. Raises ValueError:
     shapes, dtypes or options that do not fit together.
@@ -82,17 +83,18 @@ def sigmoid_attention(
     )  # fmt: skip
     if impl == "reference":
         return reference(q, k, v, terms)
-    return call_operator(q, k, v, terms)
+    return call_operator(q, k, v, terms, impl)
 
 
-def call_operator(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Tensor:
+def call_operator(q: Tensor, k: Tensor, v: Tensor, terms: Terms, impl: str | None = None) -> Tensor:
+    from medpipe.kernels.sigmoid_attention.dispatch import BY_DEVICE
     from medpipe.kernels.sigmoid_attention.op import forward_op
 
     return forward_op(
         q, k, v, terms.bias, terms.additive_bias, terms.axis_tables, terms.attn_mask, terms.key_lengths,
         terms.query_lengths, terms.cu_seqlens_q, terms.cu_seqlens_k, terms.q_regions, terms.k_regions,
         terms.alibi_slopes, list(terms.axis_sizes), terms.scale, terms.bias_value, terms.window_left,
-        terms.window_right,
+        terms.window_right, impl or BY_DEVICE,
     )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
-"""The memory-bounded form as an operator of torch, with its gradients: what torch.compile sees as one node."""
+"""The memory-bounded forms as an operator of torch, with its gradients: what torch.compile sees as one node."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from medpipe.kernels.sigmoid_attention import blockwise
+from medpipe.kernels.sigmoid_attention import dispatch
 from medpipe.kernels.sigmoid_attention.blockwise import Wanted, heads_last_empty
 from medpipe.kernels.sigmoid_attention.terms import Terms
 
@@ -18,14 +18,15 @@ def forward_op(
     attn_mask: Tensor | None, key_lengths: Tensor | None, query_lengths: Tensor | None, cu_seqlens_q: Tensor | None,
     cu_seqlens_k: Tensor | None, q_regions: Tensor | None, k_regions: Tensor | None, alibi_slopes: Tensor | None,
     axis_sizes: list[int], scale: float, bias_value: float | None, window_left: int, window_right: int,
+    impl: str = dispatch.BY_DEVICE,
 ) -> Tensor:  # fmt: skip
-    """(B, H, N, Dv). Arguments as of `Terms`, which an operator's signature cannot hold."""
+    """(B, H, N, Dv). Arguments as of `Terms`, which an operator's signature cannot hold; impl as in `dispatch`."""
     terms = Terms(
         scale, bias, bias_value, additive_bias, axis_tables, tuple(axis_sizes), attn_mask, key_lengths, query_lengths,
         cu_seqlens_q, cu_seqlens_k, q_regions, k_regions, alibi_slopes, window_left, window_right,
     )  # fmt: skip
     with torch.autocast(q.device.type, enabled=False):
-        return blockwise.forward(q, k, v, terms)
+        return dispatch.forward(impl, q, k, v, terms)
 
 
 @forward_op.register_fake
@@ -39,7 +40,7 @@ def backward_op(
     additive_bias: Tensor | None, axis_tables: Tensor | None, attn_mask: Tensor | None, key_lengths: Tensor | None,
     query_lengths: Tensor | None, cu_seqlens_q: Tensor | None, cu_seqlens_k: Tensor | None, q_regions: Tensor | None,
     k_regions: Tensor | None, alibi_slopes: Tensor | None, axis_sizes: list[int], scale: float,
-    bias_value: float | None, window_left: int, window_right: int,
+    bias_value: float | None, window_left: int, window_right: int, impl: str = dispatch.BY_DEVICE,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v; of bias, additive bias and axis tables, as far as they are wanted, else empty."""
     terms = Terms(
@@ -47,7 +48,7 @@ def backward_op(
         cu_seqlens_q, cu_seqlens_k, q_regions, k_regions, alibi_slopes, window_left, window_right,
     )  # fmt: skip
     with torch.autocast(q.device.type, enabled=False):
-        grads = blockwise.backward(grad_out, q, k, v, terms, Wanted(*wanted))
+        grads = dispatch.backward(impl, grad_out, q, k, v, terms, Wanted(*wanted))
     of_terms = (
         grad if term is None else grad.to(term.dtype)
         for grad, term in zip(grads[3:], (bias, additive_bias, axis_tables), strict=True)

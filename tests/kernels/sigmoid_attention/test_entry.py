@@ -285,7 +285,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alibi_slopes": torch.zeros(3)}, "heads 4"),
     ({"alibi_slopes": torch.zeros(4, requires_grad=True)}, "trainable additive_bias"),
     ({"window": (-2, 0)}, "-1 for no limit"),
-    ({"impl": "cuda"}, "'torch', 'reference'"),
+    ({"impl": "cuda"}, "'torch', 'triton', 'reference'"),
 ]
 
 
