@@ -22,7 +22,12 @@ def question_identities(workflow: LoadedWorkflow) -> dict[QuestionsConfig, str]:
     """Selection of questions -> the identity of its set; the selection itself is among the stage's values."""
     values = workflow.values
     selections = dict.fromkeys(found for stage in values.stages.values() for found in stage.questions_read())
-    return {found: question_identity(found, values.data, workflow.base) for found in selections}
+    of_set: dict[tuple[str, str], str] = {}  # a set is walked once, however many selections there are of it
+    for found in selections:
+        if (found.question_set, found.images) not in of_set:
+            identity = question_identity(found, values.data, workflow.base)
+            of_set[found.question_set, found.images] = identity
+    return {found: of_set[found.question_set, found.images] for found in selections}
 
 
 def identity_of(cases: Sequence[Case], data: DataConfig) -> str:

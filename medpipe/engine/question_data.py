@@ -41,14 +41,17 @@ def question_identity(questions: QuestionsConfig, data: DataConfig, base: Path) 
 
 def image_sizes(folder: Path) -> list[tuple[str, int]]:
     """(name below the folder, bytes) of every image, sorted."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        for name in sorted(names):
-            if name.lower().endswith(IMAGE_SUFFIXES):
-                path = Path(place) / name
-                found.append((path.relative_to(folder).as_posix(), path.stat().st_size))
-    return found
+    found: list[tuple[str, int]] = []
+    waiting = [str(folder)] if folder.is_dir() else []
+    start = len(str(folder)) + 1
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.name[0] != "." and entry.is_dir():
+                    waiting.append(entry.path)
+                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                    found.append((entry.path[start:].replace(os.sep, "/"), entry.stat().st_size))
+    return sorted(found)
 
 
 def check_question_set(
