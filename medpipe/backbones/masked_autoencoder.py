@@ -1,46 +1,81 @@
-"""Sparse masked pretraining as one network: an encoder that sees visible blocks alone, and the light decoder."""
+"""Masked pretraining as one network: an encoder that sees visible blocks alone, and a decoder that is thrown away."""
 
+from abc import ABC, abstractmethod
 from typing import final
 
 from torch import Tensor, nn
 
 from medpipe.backbones.light_decoder import LightDecoder
 from medpipe.backbones.masking import Visibility
-from medpipe.backbones.options import BackboneOptions, LightDecoderOptions, Stride, StunetOptions
+from medpipe.backbones.options import (
+    BackboneOptions,
+    LightDecoderOptions,
+    Stride,
+    StunetOptions,
+    VisionTransformerOptions,
+)
 from medpipe.backbones.stunet import StunetEncoder
+from medpipe.backbones.vision_transformer import TokenDecoder, VisionTransformerEncoder
 
-# Of six: the sixth would need blocks of 32^3 voxels, 36 of them in a crop of 96 x 96 x 128.
+# Of six; see StunetOptions.hidden_block.
 NUM_PRETRAINED_LEVELS = 5
 
 
-@final
-class SparseMaskedAutoencoder(nn.Module):
-    """Reconstructs volumes of which blocks are hidden; only `encoder.` is of use afterwards."""
+class MaskedEncoderNetwork(nn.Module, ABC):
+    """Abstract. Reconstructs volumes of which blocks are hidden; only `encoder.` is of use afterwards."""
 
-    def __init__(self, encoder: StunetEncoder, light_decoder: LightDecoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.light_decoder = light_decoder
+    block_size: Stride  # voxels (D, H, W) of a block; patches are whole numbers of blocks
 
-    @property
-    def block_size(self) -> Stride:
-        """Voxels (D, H, W) of a block: the stride of the coarsest level. Patches are whole numbers of blocks."""
-        return self.encoder.strides[-1]
-
+    @abstractmethod
     def forward(self, volume: Tensor, is_hidden: Tensor) -> Tensor:
         """The reconstruction (B, 1, D, H, W) of volume (B, C, D, H, W).
 
         is_hidden (B, d, h, w) bool has one entry a block. What hidden voxels hold, be it NaN, has no influence.
         """
+
+
+@final
+class SparseMaskedAutoencoder(MaskedEncoderNetwork):
+    """A convolutional encoder with masked normalisation, and SparK's decoder over its maps."""
+
+    def __init__(self, encoder: StunetEncoder, light_decoder: LightDecoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.light_decoder = light_decoder
+        self.block_size = encoder.strides[-1]
+
+    def forward(self, volume: Tensor, is_hidden: Tensor) -> Tensor:
         visibility = Visibility(is_hidden)
         return self.light_decoder(self.encoder(volume, visibility), visibility)
 
 
+@final
+class TokenMaskedAutoencoder(MaskedEncoderNetwork):
+    """A transformer over the visible tokens, and a small one over all of them."""
+
+    def __init__(self, options: VisionTransformerOptions, *, decoder_width: int, in_channels: int = 1) -> None:
+        super().__init__()
+        self.encoder = VisionTransformerEncoder(options, in_channels=in_channels)
+        self.light_decoder = TokenDecoder(options, decoder_width)
+        self.block_size = options.hidden_block
+
+    def forward(self, volume: Tensor, is_hidden: Tensor) -> Tensor:
+        visibility = Visibility(is_hidden)
+        tokens = self.encoder(volume, visibility)
+        return self.light_decoder(tokens, visibility.at(tokens.shape[2:]))
+
+
 def build_sparse_autoencoder(
     backbone: BackboneOptions, decoder: LightDecoderOptions | None = None, *, in_channels: int = 1
-) -> SparseMaskedAutoencoder:
+) -> MaskedEncoderNetwork:
     """The pretraining network of a backbone. Raises ValueError: the backbone has no sparse form."""
+    decoder = decoder or LightDecoderOptions()
+    if isinstance(backbone, VisionTransformerOptions):
+        return TokenMaskedAutoencoder(backbone, decoder_width=decoder.width, in_channels=in_channels)
     if not isinstance(backbone, StunetOptions):
-        raise ValueError(f"backbone '{backbone.name}' has no sparse form, only 'stunet' has; plain masking takes any")
+        raise ValueError(
+            f"backbone '{backbone.name}' has no sparse form, only 'stunet' and 'vision_transformer' have; "
+            "plain masking takes any"
+        )
     encoder = StunetEncoder(backbone, in_channels=in_channels, num_levels=NUM_PRETRAINED_LEVELS)
     return SparseMaskedAutoencoder(encoder, LightDecoder(encoder.channels, encoder.strides, decoder))

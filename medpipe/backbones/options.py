@@ -35,6 +35,11 @@ class BackboneOptions(Config):
         """The sides of a patch (D, H, W) must divide by these."""
         raise NotImplementedError
 
+    @property
+    def hidden_block(self) -> Stride | None:
+        """Voxels (D, H, W) of a block that sparse masked pretraining hides; None where there is no sparse form."""
+        return None
+
 
 class StunetOptions(BackboneOptions):
     """STU-Net (Huang et al., 2023, arXiv:2304.06716): a U-Net of six levels that scales in width and depth alike.
@@ -82,6 +87,11 @@ class StunetOptions(BackboneOptions):
     @property
     def divisor(self) -> Stride:
         return self.level_strides[-1]
+
+    @property
+    def hidden_block(self) -> Stride:
+        # Of five levels: the sixth would need blocks of 32^3 voxels, 36 of them in a crop of 96 x 96 x 128.
+        return self.level_strides[4]
 
 
 class DynUnetOptions(BackboneOptions):
@@ -205,6 +215,87 @@ class MedNextOptions(BackboneOptions):
     @property
     def divisor(self) -> Stride:
         return (16, 16, 16)
+
+
+class AttentionOptions(Config):
+    """How the tokens of a transformer look at each other."""
+
+    # sigmoid: arXiv:2409.04431, by medpipe's kernel; softmax: torch's scaled dot product attention.
+    kind: Literal["sigmoid", "softmax"] = "sigmoid"
+    # Queries and keys normalised per head.
+    qk_norm: bool = True
+    # A sigmoid of the layer's input times what the heads found, one number a head or one a channel (arXiv:2505.06708).
+    gate: Literal["none", "headwise", "elementwise"] = "none"
+    # First value of a learned factor for each channel of a branch; null leaves it out.
+    layer_scale: float | None = Field(default=0.1, gt=0)
+    # A second normalisation, of the attention's output.
+    hybrid_norm: bool = False
+
+
+PatchSide = Literal[1, 2, 4, 8, 16]
+
+
+class VisionTransformerOptions(BackboneOptions):
+    """A plain transformer over patches, after Primus (Wald et al., 2025, arXiv:2503.01835), with sigmoid attention.
+
+    size    width  blocks  heads  finest map
+    tiny    96     4       3      8           for CPUs
+    small   384    12      6      16
+    base    768    12      12     32
+    large   1024   24      16     32
+    """
+
+    name: Literal["vision_transformer"] = "vision_transformer"
+    size: Literal["tiny", "small", "base", "large"] = "base"
+    # Voxels (D, H, W) of a token: a patch of 96^3 voxels in patches of 8^3 is 1,728 tokens. On thick slices the first
+    # number is smaller.
+    patch: tuple[PatchSide, PatchSide, PatchSide] = (8, 8, 8)
+    attention: AttentionOptions = AttentionOptions()
+    # rotary: queries and keys are turned by their place along each axis; learned: a vector for each place is added.
+    position: Literal["rotary", "learned"] = "rotary"
+    # Places along each axis of the learned table, in tokens.
+    longest_side: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def check_patch(self) -> Self:
+        if max(self.patch) == 1:
+            raise ValueError("'patch' is (1, 1, 1): every voxel would be a token; 8 along each side is usual")
+        return self
+
+    @property
+    def width(self) -> int:
+        return {"tiny": 96, "small": 384, "base": 768, "large": 1024}[self.size]
+
+    @property
+    def depth(self) -> int:
+        return {"tiny": 4, "small": 12, "base": 12, "large": 24}[self.size]
+
+    @property
+    def num_heads(self) -> int:
+        return {"tiny": 3, "small": 6, "base": 12, "large": 16}[self.size]
+
+    @property
+    def decoder_width(self) -> int:
+        """Channels of the finest map, doubled on each coarser one."""
+        return {"tiny": 8, "small": 16, "base": 32, "large": 32}[self.size]
+
+    @property
+    def level_strides(self) -> tuple[Stride, ...]:
+        """Strides (D, H, W) of the maps, finest first, the tokens' last."""
+        levels = range(max(self.patch).bit_length())
+        d, h, w = self.patch
+        return tuple((min(2**level, d), min(2**level, h), min(2**level, w)) for level in levels)
+
+    @property
+    def divisor(self) -> Stride:
+        return self.patch
+
+    @property
+    def hidden_block(self) -> Stride:
+        # At least 16 along each side, as STU-Net's: the inside of a smaller block is read off its rim.
+        d, h, w = self.patch
+        times = max(1, 16 // max(self.patch))
+        return (d * times, h * times, w * times)
 
 
 class LightDecoderOptions(Config):

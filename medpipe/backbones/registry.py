@@ -17,6 +17,7 @@ from medpipe.backbones.options import (
     SegResNetOptions,
     StunetOptions,
     SwinUnetrOptions,
+    VisionTransformerOptions,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ VOLUME_BACKBONES: dict[str, Entry] = {
     "segresnet": Entry(SegResNetOptions, "medpipe.backbones.segresnet:SegResNet"),
     "swin_unetr": Entry(SwinUnetrOptions, "medpipe.backbones.swin_unetr:SwinUnetr"),
     "mednext": Entry(MedNextOptions, "medpipe.backbones.mednext:MedNext"),
+    "vision_transformer": Entry(VisionTransformerOptions, "medpipe.backbones.vision_transformer:VisionTransformer"),
 }
 
 # What a stage writes as the type of its field `backbone`: the options of any of the above, told apart by `name`.

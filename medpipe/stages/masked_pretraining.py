@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import model_validator
 
-from medpipe.backbones.options import StunetOptions
 from medpipe.backbones.registry import VolumeBackboneConfig
 from medpipe.config.base import execution
 from medpipe.datasets.augmentation import AugmentationConfig
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from medpipe.tasks.model_record import ModelRecord
 
 ENCODER = "backbone.encoder."  # all that is handed over
-SPARSE_LEVELS = 5  # of six: their total stride is the edge of a hidden block
 
 
 @final
@@ -50,12 +48,12 @@ class MaskedPretraining(Stage):
     def patches_fit(self) -> "MaskedPretraining":
         divisor = self.backbone.divisor
         if self.masking.method == "sparse":
-            if not isinstance(self.backbone, StunetOptions):
+            if self.backbone.hidden_block is None:
                 raise ValueError(
-                    f"masking.method sparse needs a backbone with a masked form (stunet), got {self.backbone.name}; "
-                    "or set method: dense"
+                    f"masking.method sparse needs a backbone with a masked form (stunet, vision_transformer), got "
+                    f"{self.backbone.name}; or set method: dense"
                 )
-            divisor = self.backbone.level_strides[SPARSE_LEVELS - 1]
+            divisor = self.backbone.hidden_block
         check_patch_fits(self.patches.size, divisor, self.backbone.name)
         return self
 

@@ -12,12 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from medpipe.backbones.backbone import Backbone
-from medpipe.backbones.masked_autoencoder import (
-    NUM_PRETRAINED_LEVELS,
-    SparseMaskedAutoencoder,
-    build_sparse_autoencoder,
-)
-from medpipe.backbones.options import BackboneOptions, LightDecoderOptions, StunetOptions
+from medpipe.backbones.masked_autoencoder import MaskedEncoderNetwork, build_sparse_autoencoder
+from medpipe.backbones.options import BackboneOptions, LightDecoderOptions
 from medpipe.backbones.registry import build_volume_backbone
 from medpipe.tasks.blocks import (
     BlockTarget,
@@ -44,17 +40,17 @@ DEFAULT_BLOCK: Size = (16, 16, 16)  # stride of five of STU-Net's six levels
 class MaskedAutoencoder(nn.Module):
     """A reconstruction (B, 1, D, H, W) from what is visible, sparse or dense; the encoder is `backbone.encoder.`."""
 
-    def __init__(self, backbone: SparseMaskedAutoencoder | Backbone, block: Size) -> None:
+    def __init__(self, backbone: MaskedEncoderNetwork | Backbone, block: Size) -> None:
         super().__init__()
         self.backbone = backbone
         self.block = block
-        is_sparse = isinstance(backbone, SparseMaskedAutoencoder)
+        is_sparse = isinstance(backbone, MaskedEncoderNetwork)
         # The finest map alone is read: a head for each would be deep supervision of noise.
         self.heads = nn.ModuleList([] if is_sparse else [nn.Conv3d(backbone.channels[0], 1, 1)])
 
     def forward(self, volume: Tensor, is_hidden: Tensor) -> Tensor:
         """is_hidden: (B, d, h, w) bool, one entry a block. What hidden voxels hold has no influence."""
-        if isinstance(self.backbone, SparseMaskedAutoencoder):
+        if isinstance(self.backbone, MaskedEncoderNetwork):
             return self.backbone(volume, is_hidden)
         for axis, side in enumerate(self.block, start=1):
             is_hidden = is_hidden.repeat_interleave(side, dim=axis)
@@ -69,7 +65,7 @@ def build_masked_autoencoder(
         decoder = LightDecoderOptions(width=masking.decoder_width)
         sparse = build_sparse_autoencoder(backbone, decoder, in_channels=in_channels)
         return MaskedAutoencoder(sparse, sparse.block_size)
-    block = backbone.level_strides[NUM_PRETRAINED_LEVELS - 1] if isinstance(backbone, StunetOptions) else DEFAULT_BLOCK
+    block = backbone.hidden_block or DEFAULT_BLOCK
     return MaskedAutoencoder(build_volume_backbone(backbone, in_channels=in_channels), block)
 
 
