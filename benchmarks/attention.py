@@ -196,13 +196,14 @@ def show(shape: str, found: dict[str, dict[str, Any]]) -> None:
 
 
 def judge(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    ratio = found["softmax"]["both_s"] / found["sigmoid"]["both_s"]
-    by_cpu = found["softmax"]["both_cpu_s"] / found["sigmoid"]["both_cpu_s"]
-    return {
-        "times_softmax": round(ratio, 2),
-        "times_softmax_by_cpu_time": round(by_cpu, 2),
-        "bar_1.3_met": ratio >= 1.3,
-    }
+    """Times as fast as the fastest softmax, by each clock. Met by both: on a shared machine one alone may be chance."""
+
+    def ratio(key: str) -> float:
+        others = [one[key] for name, one in found.items() if name.startswith("softmax") and key in one]
+        return min(others) / found["sigmoid"][key]
+
+    ratios = {"times_softmax": ratio("both_s"), "times_softmax_by_cpu_time": ratio("both_cpu_s")}
+    return {name: round(value, 2) for name, value in ratios.items()} | {"bar_1.3_met": min(ratios.values()) >= 1.3}
 
 
 def main() -> None:
@@ -228,9 +229,9 @@ def main() -> None:
         if shape == BARRED and key == "cpu float32":
             entry["bar"] = judge(found)
             print(f"  {entry['bar']}")
-    entry |= environment(device, options.threads, options.rounds)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {RESULT.name}")
+        entry |= environment(device, options.threads, options.rounds)
+        RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written after each shape: {RESULT.name}")
 
 
 def environment(device: str, threads: int, rounds: int) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from typing import final
 
 from torch import Tensor, nn
 
+from medpipe.backbones.hybrid import HybridEncoder
 from medpipe.backbones.light_decoder import LightDecoder
 from medpipe.backbones.masking import Visibility
 from medpipe.backbones.options import (
     BackboneOptions,
+    HybridOptions,
     LightDecoderOptions,
     Stride,
     StunetOptions,
@@ -36,9 +38,9 @@ class MaskedEncoderNetwork(nn.Module, ABC):
 
 @final
 class SparseMaskedAutoencoder(MaskedEncoderNetwork):
-    """A convolutional encoder with masked normalisation, and SparK's decoder over its maps."""
+    """An encoder of convolutions with masked normalisation, and SparK's decoder over its maps."""
 
-    def __init__(self, encoder: StunetEncoder, light_decoder: LightDecoder) -> None:
+    def __init__(self, encoder: StunetEncoder | HybridEncoder, light_decoder: LightDecoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.light_decoder = light_decoder
@@ -72,10 +74,13 @@ def build_sparse_autoencoder(
     decoder = decoder or LightDecoderOptions()
     if isinstance(backbone, VisionTransformerOptions):
         return TokenMaskedAutoencoder(backbone, decoder_width=decoder.width, in_channels=in_channels)
-    if not isinstance(backbone, StunetOptions):
+    if isinstance(backbone, HybridOptions):
+        encoder = HybridEncoder(backbone, in_channels=in_channels, num_levels=NUM_PRETRAINED_LEVELS)
+    elif isinstance(backbone, StunetOptions):
+        encoder = StunetEncoder(backbone, in_channels=in_channels, num_levels=NUM_PRETRAINED_LEVELS)
+    else:
         raise ValueError(
-            f"backbone '{backbone.name}' has no sparse form, only 'stunet' and 'vision_transformer' have; "
+            f"backbone '{backbone.name}' has no sparse form, only 'stunet', 'hybrid' and 'vision_transformer' have; "
             "plain masking takes any"
         )
-    encoder = StunetEncoder(backbone, in_channels=in_channels, num_levels=NUM_PRETRAINED_LEVELS)
     return SparseMaskedAutoencoder(encoder, LightDecoder(encoder.channels, encoder.strides, decoder))

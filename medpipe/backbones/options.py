@@ -298,6 +298,42 @@ class VisionTransformerOptions(BackboneOptions):
         return (d * times, h * times, w * times)
 
 
+class HybridOptions(BackboneOptions):
+    """STU-Net with transformer blocks behind its two coarsest levels; sizes are STU-Net's."""
+
+    name: Literal["hybrid"] = "hybrid"
+    size: Literal["tiny", "small", "base", "large", "huge"] = "base"
+    # As STU-Net's.
+    tiny_width: Literal[4, 8] = 8
+    strides: tuple[LevelStride, LevelStride, LevelStride, LevelStride, LevelStride] = (
+        HALVED,
+        HALVED,
+        HALVED,
+        HALVED,
+        HALVED,
+    )
+    # Transformer blocks on each of the two levels.
+    num_blocks: int = Field(default=2, ge=1)
+    attention: AttentionOptions = AttentionOptions()
+
+    @property
+    def stunet(self) -> StunetOptions:
+        """The convolutional part."""
+        return StunetOptions(size=self.size, tiny_width=self.tiny_width, strides=self.strides)
+
+    @property
+    def head_width(self) -> int:
+        return 32 if self.size in ("tiny", "small") else 64
+
+    @property
+    def divisor(self) -> Stride:
+        return self.stunet.divisor
+
+    @property
+    def hidden_block(self) -> Stride:
+        return self.stunet.hidden_block
+
+
 class LightDecoderOptions(Config):
     """The decoder of sparse masked pretraining, thrown away afterwards.
 

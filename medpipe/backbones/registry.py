@@ -13,6 +13,7 @@ from pydantic import Field
 from medpipe.backbones.options import (
     BackboneOptions,
     DynUnetOptions,
+    HybridOptions,
     MedNextOptions,
     SegResNetOptions,
     StunetOptions,
@@ -37,6 +38,7 @@ VOLUME_BACKBONES: dict[str, Entry] = {
     "segresnet": Entry(SegResNetOptions, "medpipe.backbones.segresnet:SegResNet"),
     "swin_unetr": Entry(SwinUnetrOptions, "medpipe.backbones.swin_unetr:SwinUnetr"),
     "mednext": Entry(MedNextOptions, "medpipe.backbones.mednext:MedNext"),
+    "hybrid": Entry(HybridOptions, "medpipe.backbones.hybrid:Hybrid"),
     "vision_transformer": Entry(VisionTransformerOptions, "medpipe.backbones.vision_transformer:VisionTransformer"),
 }
 

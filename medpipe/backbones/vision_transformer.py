@@ -5,7 +5,7 @@ Under masking the encoder runs on the visible tokens alone, as in MAE (He et al.
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple, cast, final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
@@ -17,29 +17,7 @@ from medpipe.backbones.masking import LevelVisibility, Visibility
 from medpipe.backbones.normalisation import InstanceNorm
 from medpipe.backbones.options import Stride, VisionTransformerOptions
 from medpipe.backbones.rotary import axial_angles
-
-
-class VisibleTokens(NamedTuple):
-    """Which tokens of each sample an encoder sees: index (B, n) into the grid; count (B,) of them are real."""
-
-    index: Tensor
-    count: Tensor | None  # None: all n of every sample
-
-    @property
-    def is_padding(self) -> Tensor | None:
-        """(B, n) bool."""
-        if self.count is None:
-            return None
-        return torch.arange(self.index.shape[1], device=self.index.device) >= self.count[:, None]
-
-
-def visible_tokens(visible: LevelVisibility) -> VisibleTokens:
-    """The visible places of a grid in their order, padded to the longest sample."""
-    is_visible = visible.is_visible.flatten(1)
-    count = is_visible.sum(dim=1)
-    longest = int(count.max())
-    index = torch.argsort((~is_visible).to(torch.uint8), dim=1, stable=True)[:, :longest]
-    return VisibleTokens(index, None if bool((count == longest).all()) else count)
+from medpipe.backbones.tokens import TokenStage
 
 
 @final
@@ -68,43 +46,23 @@ class VisionTransformerEncoder(nn.Module):
     def __init__(self, options: VisionTransformerOptions, *, in_channels: int = 1) -> None:
         super().__init__()
         self.patch = options.patch
-        self.head_width = options.width // options.num_heads
         self.embedding = nn.Conv3d(in_channels, options.width, self.patch, stride=self.patch)
         self.table = AxialTable(options.width, options.longest_side) if options.position == "learned" else None
-        self.blocks = nn.ModuleList(
-            TransformerBlock(options.width, options.num_heads, options.attention) for _ in range(options.depth)
-        )
-        self.norm = nn.LayerNorm(options.width, eps=EPS)
+        self.tokens = TokenStage(
+            options.width, options.num_heads, options.depth, options.attention,
+            has_rotary=self.table is None, has_norm=True,
+        )  # fmt: skip
         self.apply(initialise)
 
     def forward(self, volume: Tensor, visibility: Visibility | None = None) -> Tensor:
         """With `visibility` hidden tokens take no part, whatever their voxels hold, and come out 0."""
         if visibility is not None:
             volume = visibility.at(volume.shape[2:]).only_visible(volume)
-        embedded = self.embedding(volume)
-        grid = embedded.shape[2:]
-        x = embedded.flatten(2).transpose(1, 2)
+        x = self.embedding(volume)
+        grid = x.shape[2:]
         if self.table is not None:
-            x = x + self.table(grid)
-        rotary = axial_angles(grid, self.head_width, x.device) if self.table is None else None
-        if visibility is None:
-            x = self._transform(x, rotary, None)
-        else:
-            x = self._transform_visible(x, rotary, visible_tokens(visibility.at(grid)))
-        return x.transpose(1, 2).unflatten(2, grid)
-
-    def _transform_visible(self, x: Tensor, rotary: Tensor | None, tokens: VisibleTokens) -> Tensor:
-        places = tokens.index[..., None].expand(-1, -1, x.shape[2])
-        seen = x.gather(1, places)
-        seen = self._transform(seen, None if rotary is None else rotary[tokens.index], tokens.count)
-        if tokens.is_padding is not None:
-            seen = seen.masked_fill(tokens.is_padding[..., None], 0)
-        return torch.zeros_like(x, dtype=seen.dtype).scatter(1, places, seen)
-
-    def _transform(self, x: Tensor, rotary: Tensor | None, key_lengths: Tensor | None) -> Tensor:
-        for block in self.blocks:
-            x = block(x, rotary=rotary, key_lengths=key_lengths)
-        return self.norm(x)
+            x = x + self.table(grid).t().unflatten(1, grid)
+        return self.tokens(x, None if visibility is None else visibility.at(grid))
 
 
 @final

@@ -50,8 +50,8 @@ class MaskedPretraining(Stage):
         if self.masking.method == "sparse":
             if self.backbone.hidden_block is None:
                 raise ValueError(
-                    f"masking.method sparse needs a backbone with a masked form (stunet, vision_transformer), got "
-                    f"{self.backbone.name}; or set method: dense"
+                    f"masking.method sparse needs a backbone with a masked form (stunet, hybrid, vision_transformer), "
+                    f"got {self.backbone.name}; or set method: dense"
                 )
             divisor = self.backbone.hidden_block
         check_patch_fits(self.patches.size, divisor, self.backbone.name)

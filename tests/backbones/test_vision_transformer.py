@@ -58,7 +58,7 @@ def test_hidden_tokens_take_no_part(kind: str) -> None:
     spoilt = x.masked_fill(~visibility.at((32, 32, 32)).is_visible, math.nan)
     assert torch.equal(network(spoilt, visibility), seen)
     sizes: list[int] = []
-    block = cast(nn.Module, network.blocks[0])
+    block = cast(nn.Module, network.tokens.blocks[0])
     block.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[1]))
     network(x, visibility)
     assert sizes == [4 * 8]  # four visible blocks of eight tokens, not 64 tokens
