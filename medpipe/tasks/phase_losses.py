@@ -1,0 +1,62 @@
+"""Losses of phases along a video: only frames that are there and named count, whoever shares the batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medpipe.metrics.phases import IGNORED
+from medpipe.tasks.phase_options import PhaseLossConfig
+
+
+def class_weights(counts: np.ndarray, config: PhaseLossConfig) -> np.ndarray:
+    """Weights (phases,) from the training frames of each phase: capped, 1 on average over the frames.
+
+    A phase without a training frame has weight 1 (the published weights crash or shift there).
+    """
+    weights = np.ones(len(counts))
+    if config.class_weights == "none" or not counts.any():
+        return weights
+    power = 0.5 if config.class_weights == "sqrt_inverse" else 1.0
+    seen = counts > 0
+    share = counts[seen] / counts.sum()
+    raw = share**-power
+    raw = np.minimum(raw / (raw * share).sum(), config.largest_weight)
+    weights[seen] = raw / (raw * share).sum()
+    return weights
+
+
+def phase_loss(
+    stages: Sequence[Tensor], labels: Tensor, is_frame: Tensor, weights: Tensor, config: PhaseLossConfig
+) -> Tensor:
+    """The sum over stages of cross-entropy and smoothness, each a mean over frames.
+
+    stages: logits (B, T, phases); labels: (B, T), IGNORED where nothing is known; is_frame: (B, T) bool.
+    """
+    targets = torch.where(is_frame, labels, IGNORED)
+    total = stages[0].new_zeros(())
+    for logits in stages:
+        if (targets != IGNORED).any():
+            total = total + F.cross_entropy(
+                logits.flatten(0, 1).float(),
+                targets.flatten(),
+                weight=weights.to(logits.device),
+                ignore_index=IGNORED,
+                label_smoothing=config.label_smoothing,
+            )
+        if config.smoothness:
+            total = total + config.smoothness * smoothness_loss(logits, is_frame, clamp=config.smoothness_clamp)
+    return total
+
+
+def smoothness_loss(logits: Tensor, is_frame: Tensor, *, clamp: float) -> Tensor:
+    """Mean squared step of the log-probabilities between neighbouring frames, truncated; the earlier frame is fixed.
+
+    Farha and Gall, 2019, arXiv:1903.01945. Every video of the batch counts, padding does not.
+    """
+    log_p = logits.float().log_softmax(dim=-1)
+    steps = (log_p[:, 1:] - log_p[:, :-1].detach()).square().clamp(max=clamp)
+    both = (is_frame[:, 1:] & is_frame[:, :-1]).unsqueeze(-1).to(steps.dtype)
+    return (steps * both).sum() / (both.sum() * steps.shape[-1]).clamp(min=1)
