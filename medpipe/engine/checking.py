@@ -11,6 +11,7 @@ from medpipe.config.suggestions import suggestion
 from medpipe.config.tree import Node, node_at
 from medpipe.datasets.cases import CasesConfig, DataConfig, list_cases
 from medpipe.datasets.manifest import load_manifest
+from medpipe.datasets.procedures import check_procedures
 from medpipe.engine.identity import identity_of
 from medpipe.engine.workflow import LoadedWorkflow, load_workflow
 from medpipe.geometry.faults import DataFault, DataFaults
@@ -77,6 +78,12 @@ def check_data(
     for manifest, resample in dict.fromkeys((cases.manifest, cases.resample_labels) for cases in selections):
         whole = CasesConfig(manifest=manifest, resample_labels=resample)
         faults += check_data_set(whole, values.data, workflow.base, jobs=jobs, console=console, show_cases=show_cases)
+    for chosen in dict.fromkeys(chosen for name in stages for chosen in values.stages[name].procedures_read()):
+        lines, found = check_procedures(chosen, values.data)
+        faults += found
+        if show_cases:
+            for line in lines:
+                console.print(f"  {line}", highlight=False, markup=False)
     for cases in selections:
         try:
             list_cases(cases, values.data, workflow.base)

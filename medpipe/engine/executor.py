@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medpipe.datasets.procedures import procedures_identity
 from medpipe.engine.fingerprint import fingerprint
 from medpipe.engine.identity import case_identities
 from medpipe.engine.ledger import StageLedger
@@ -56,7 +57,8 @@ def plan_run(workflow: LoadedWorkflow, directory: RunDirectory, selection: Selec
         print_of_stage = fingerprint(
             stage,
             seed=workflow.values.seed,
-            case_identities=[identities[cases] for cases in stage.cases_read()],
+            case_identities=[identities[cases] for cases in stage.cases_read()]
+            + [procedures_identity(chosen, workflow.values.data) for chosen in stage.procedures_read()],
             inputs=inputs,
         )
         state = directory.ledger(name).state(print_of_stage)

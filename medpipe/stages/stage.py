@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from medpipe.config.base import Config, StageRef
 from medpipe.datasets.cases import CasesConfig, DataConfig
+from medpipe.datasets.procedures import ProceduresConfig
 from medpipe.datasets.workers import StopRequested
 from medpipe.geometry.atomic import written_beside
 
@@ -106,6 +107,10 @@ class Stage(Config, ABC):
     def cases_read(self) -> tuple[CasesConfig, ...]:
         """Every selection of cases in the stage's values."""
         return tuple(dict.fromkeys(find_all(self, CasesConfig)))
+
+    def procedures_read(self) -> tuple[ProceduresConfig, ...]:
+        """Every selection of procedures in the stage's values."""
+        return tuple(dict.fromkeys(find_all(self, ProceduresConfig)))
 
     def structures_needed(self) -> tuple[str, ...]:
         """Structures that the stage expects the manifests of its cases to name."""

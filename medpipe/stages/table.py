@@ -6,6 +6,11 @@ STAGES: dict[str, str] = {
     "segmentation_training": "medpipe.stages.segmentation_training:SegmentationTraining",
     "segmentation_prediction": "medpipe.stages.segmentation_prediction:SegmentationPrediction",
     "segmentation_evaluation": "medpipe.stages.segmentation_evaluation:SegmentationEvaluation",
+    "frame_embedding": "medpipe.stages.frame_embedding:FrameEmbedding",
+    "phase_training": "medpipe.stages.phase_training:PhaseTraining",
+    "phase_prediction": "medpipe.stages.phase_prediction:PhasePrediction",
+    "phase_evaluation": "medpipe.stages.phase_evaluation:PhaseEvaluation",
+    "phase_report": "medpipe.stages.phase_report:PhaseReportStage",
     "comparison": "medpipe.stages.comparison:ComparisonStage",
     "report": "medpipe.stages.report:ReportStage",
 }
