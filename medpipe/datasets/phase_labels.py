@@ -61,6 +61,10 @@ class LabelCoverage:
     without_label: tuple[int, ...]
     without_frame: tuple[int, ...]
 
+    def frames_text(self) -> str:
+        """The same of frames taken at a lower rate: rows of frames in between are no fault and are not told."""
+        return LabelCoverage(self.frames, self.labelled, self.without_label, ()).text()
+
     def text(self) -> str:
         """One sentence; the numbers of some that do not fit."""
         parts = [f"{self.labelled} of {self.frames} frames have a label"]

@@ -65,7 +65,7 @@ class PhaseReportStage(Stage):
             costs={title: vars(arm) for title, arm in arms.items()},
             shown=shown,
             videos=notable(videos, of_shown),
-            comparison=comparison_rows(scores, list(summary)),
+            comparison=comparison_rows(scores, shown, [arm for arm in summary if arm != shown]),
             rows=of_shown.to_dict("records"),
             record=flat_record(record, run.context["stages"]),
             workflow=run.context["workflow_text"],
@@ -128,9 +128,9 @@ def notable(videos: "Sequence[VideoPhases]", rows: "pd.DataFrame") -> "list[Vide
     return views
 
 
-def comparison_rows(scores: "pd.DataFrame", arms: Sequence[str]) -> list[list[str]]:
-    """Every pair of arms on the videos that both have; Holm's correction over all rows."""
-    from itertools import combinations
+def comparison_rows(scores: "pd.DataFrame", shown: str, others: Sequence[str]) -> list[list[str]]:
+    """Every other arm against the one that is shown, on the videos that both have; Holm's correction over all rows."""
+    from itertools import product
 
     import numpy as np
 
@@ -138,21 +138,20 @@ def comparison_rows(scores: "pd.DataFrame", arms: Sequence[str]) -> list[list[st
     from medpipe.reporting.phases import number
 
     found = []
-    for first, second in combinations(arms, 2):
-        for metric in COMPARED:
-            pairs = scores.pivot(index="video_id", columns="model", values=metric)[[first, second]].dropna()
-            values = pairs.to_numpy(dtype=np.float64)
-            differences = paired_differences(values[:, 0], values[:, 1])
-            if len(differences) < 2:
-                continue
-            factor = 100 if metric == "macro_f1" else 1
-            ranks = signed_ranks(differences)
-            middle = factor * float(np.median(differences))
-            found.append((first, second, metric, len(differences), middle, rank_biserial(ranks), sign_flip_p(ranks)))
+    for other, metric in product(others, COMPARED):
+        pairs = scores.pivot(index="video_id", columns="model", values=metric)[[other, shown]].dropna()
+        values = pairs.to_numpy(dtype=np.float64)
+        differences = paired_differences(values[:, 0], values[:, 1])
+        if len(differences) < 2:
+            continue
+        factor = 100 if metric == "macro_f1" else 1
+        ranks = signed_ranks(differences)
+        middle = factor * float(np.median(differences))
+        found.append((other, metric, len(differences), middle, rank_biserial(ranks), sign_flip_p(ranks)))
     corrected = holm([row[-1] for row in found])
     return [
-        [first, second, metric.replace("_", " "), str(n), number(middle), number(effect, 2), f"{p:.3g}", f"{q:.3g}"]
-        for (first, second, metric, n, middle, effect, p), q in zip(found, corrected, strict=True)
+        [other, metric.replace("_", " "), str(n), number(middle), number(effect, 2), f"{p:.3g}", f"{q:.3g}"]
+        for (other, metric, n, middle, effect, p), q in zip(found, corrected, strict=True)
     ]
 
 

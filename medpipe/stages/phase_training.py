@@ -1,7 +1,7 @@
 """Train a temporal network on the embeddings of whole procedures, fold by fold.
 
 takes   the embeddings and labels of a stage frame_embedding
-leaves  members.json, and one folder a fold (fold_1 ...; `all` without folds): weights.safetensors, model.json, metrics.csv
+leaves  members.json; one folder a fold (or `all`): weights.safetensors, model.json, metrics.csv
 """
 
 from pathlib import Path
