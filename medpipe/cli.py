@@ -108,12 +108,16 @@ def list_shared() -> None:
 
 class PhantomKind(StrEnum):
     pelvis = "pelvis"
+    colonoscopy = "colonoscopy"
 
 
 class PhantomForm(StrEnum):
     masks = "masks"
     label_map = "label-map"
     dicom = "dicom"
+    embeddings = "embeddings"
+    videos = "videos"
+    frames = "frames"
 
 
 @app.command()
@@ -123,16 +127,40 @@ def phantom(
     cases: Annotated[int, typer.Option(min=1, help="Number of cases.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first case.")] = 0,
     form: Annotated[
-        PhantomForm, typer.Option(help="One NIfTI a structure, one label map, or DICOM CT + RTSTRUCT.")
-    ] = PhantomForm.masks,
+        PhantomForm | None,
+        typer.Option(
+            help="Pelvis: masks (one NIfTI a structure; default), label-map, dicom (CT + RTSTRUCT). Colonoscopy: "
+            "embeddings (default; --cases counts videos a centre), videos, frames."
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the phantom, such as applicator=false.")
     ] = None,
 ) -> None:
-    """Generate seeded phantoms: CT volumes with structures whose truth is known."""
+    """Generate seeded phantoms: CT volumes or colonoscopies whose truth is known."""
     from medpipe.engine.phantoms import phantom_command
 
-    raise typer.Exit(phantom_command(kind.value, output, cases, seed, form.value, option or []))
+    chosen = form.value if form is not None else "masks" if kind == PhantomKind.pelvis else "embeddings"
+    raise typer.Exit(phantom_command(kind.value, output, cases, seed, chosen, option or []))
+
+
+@app.command()
+def watch(
+    video: Annotated[Path, typer.Argument(help="A video file, or a folder of frames.")],
+    model: Annotated[Path, typer.Option(help="Folder of a causal phase network (weights.safetensors, model.json).")],
+    fps: Annotated[float | None, typer.Option(min=0.1, help="Of a folder of frames.")] = None,
+    encoder_weights: Annotated[
+        Path | None, typer.Option(help="The encoder's weights, the same that the network was trained on.")
+    ] = None,
+    as_fast: Annotated[
+        bool, typer.Option("--as-fast-as-possible", help="Every frame, not at the video's own speed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    """Print phase and elapsed withdrawal time as frames arrive; frames are dropped, never queued."""
+    from medpipe.engine.watching import watch_command
+
+    raise typer.Exit(watch_command(video, model, fps=fps, weights=encoder_weights, as_fast=as_fast, as_json=as_json))
 
 
 OutputFolder = Annotated[Path, typer.Option("--output", "-O", help="Folder to write to.")]

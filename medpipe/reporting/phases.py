@@ -42,7 +42,6 @@ class VideoView:
     role: str  # worst, median, best
     facts: str
     line: "Picture"
-    key_frames: "Sequence[tuple[str, Picture]]" = ()  # phase and time, a frame of each segment
 
 
 @final

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from medpipe.datasets.embeddings import EmbeddingIdentity
     from medpipe.tasks.frame_encoders import FrameEncoder
+    from medpipe.tasks.procedure_reading import ProcedureReader
 
 VIDEOS_FILE = "videos.csv"
 
@@ -75,7 +76,7 @@ class FrameEmbedding(Stage):
             run.output.warn(f"{source.video_id}: {note}")
         partial = PartialEmbeddings(path, self.identity(encoder), reader.identity())
         faults: list[str] = []
-        with run.output.progress(source.video_id, 0) as progress:
+        with run.output.progress(source.video_id, reader.expected_slots(self.frames.rate_hz)) as progress:
 
             def on_slots(count: int, found: list[str]) -> None:
                 faults.extend(found)
@@ -92,6 +93,7 @@ class FrameEmbedding(Stage):
             raise StopRequested(run.name)
         box = {"view": "" if view is None else ",".join(map(str, view.box))}
         numbers = partial.finish(source.video_id, reader.facts | box)
+        self.compare_with_header(run, source, reader, path)
         facts = self.label(run, source, numbers, path)
         partial.remove()
         if faults:
@@ -99,6 +101,19 @@ class FrameEmbedding(Stage):
             run.output.warn(f"{source.video_id}: {len(faults)} slots without a frame, {len(broken)} of them broken: "
                             f"{'; '.join((broken or faults)[:3])}")  # fmt: skip
         return {"video_id": source.video_id, **facts}
+
+    def compare_with_header(
+        self, run: StageRun, source: ProcedureSource, reader: "ProcedureReader", path: Path
+    ) -> None:
+        """Warn where a file's header speaks of another length than its time stamps."""
+        from medpipe.datasets.embeddings import read_embeddings
+
+        there, expected = len(read_embeddings(path).times_s), reader.expected_slots(self.frames.rate_hz)
+        if abs(there - expected) > max(5, 0.02 * there):
+            run.output.warn(
+                f"{source.video_id}: {there / self.frames.rate_hz:.1f} s by its time stamps, "
+                f"{expected / self.frames.rate_hz:.1f} s by its header; the time stamps count"
+            )
 
     def label(self, run: StageRun, source: ProcedureSource, numbers: "np.ndarray", path: Path) -> dict[str, Any]:
         """Write the labels on the video's time axis; the facts of the video."""

@@ -12,7 +12,7 @@ from medpipe.datasets.procedures import ProcedureSource
 from medpipe.video.decoding import Decoder, open_capture, video_facts, video_slots
 from medpipe.video.field_of_view import FieldOfView, find_field_of_view
 from medpipe.video.frame_folders import folder_slots, list_frames, odd_sizes, read_image
-from medpipe.video.slots import Slot
+from medpipe.video.slots import Slot, num_slots
 
 LOOKED_AT = 24  # pictures to find the view in
 
@@ -29,7 +29,8 @@ class ProcedureReader:
         self.notes: list[str] = []
         if self.folder is None:
             header = video_facts(source.path)
-            self.facts = {"header_fps": round(header.header_fps, 3), "width": header.width, "height": header.height}
+            self.facts = {"header_fps": round(header.header_fps, 3), "header_frames": header.num_frames}
+            self.facts |= {"width": header.width, "height": header.height}
         else:
             self.facts = {
                 "fps": self.folder.fps,
@@ -45,6 +46,12 @@ class ProcedureReader:
         if self.folder is not None:
             return folder_slots(self.folder, rate_hz, first_slot=first)
         return video_slots(self.source.path, rate_hz, first_slot=first, decoder=self.decoder)
+
+    def expected_slots(self, rate_hz: float) -> int:
+        """About how many slots there are, for progress alone: a file's header only guesses."""
+        if self.folder is not None:
+            return num_slots(self.folder.duration_s, rate_hz)
+        return int(self.facts["header_frames"] / max(self.facts["header_fps"], 1e-3) * rate_hz)
 
     def identity(self) -> str:
         """A hash of what the procedure is made of: names and sizes of its files."""

@@ -25,6 +25,7 @@ class VideoFacts:
     """What a file says of itself, and what its time stamps say: frames a second by header and measured."""
 
     header_fps: float
+    num_frames: int  # a guess of the header
     width: int
     height: int
 
@@ -48,9 +49,9 @@ def video_facts(path: Path) -> VideoFacts:
 
     capture = open_capture(path)
     try:
-        values = (capture.get(prop) for prop in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        fps, width, height = values
-        return VideoFacts(float(fps), int(width), int(height))
+        wanted = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        count, width, height = (int(capture.get(prop)) for prop in wanted)
+        return VideoFacts(float(capture.get(cv2.CAP_PROP_FPS)), max(count, 0), width, height)
     finally:
         capture.release()
 
