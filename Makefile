@@ -1,6 +1,7 @@
 # Each target sets itself up on a fresh machine: it needs Python 3.11 or 3.12, make and a package index, nothing else.
 #
 #   make demo     the whole chain on generated phantoms, some minutes on two CPU cores, ends in a report
+#   make demo-colonoscopy   phases of made-up colonoscopies by seven temporal networks, ends in a report
 #   make test     all tests            make check    ruff, pyright, import contract
 #   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup demo test check format bench wheel clean
+.PHONY: setup demo demo-colonoscopy test check format bench wheel clean
 
 setup: $(READY)
 
@@ -22,6 +23,9 @@ $(READY): pyproject.toml requirements/pinned.txt
 
 demo: $(READY)
 	$(BIN)/medpipe run gynecologic_brachytherapy --overlay demo
+
+demo-colonoscopy: $(READY)
+	$(BIN)/medpipe run colonoscopy_phases --overlay demo
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -110,7 +110,7 @@ class AsFormer(TemporalBackbone):
 
     def forward(self, embeddings: Tensor, is_frame: Tensor) -> tuple[Tensor, ...]:
         mask = mask_of(is_frame, embeddings)
-        logits, features = self.encoder(self.channel_dropout(embeddings.transpose(1, 2)) * mask, None, mask)
+        logits, features = self.encoder(self.channel_dropout(embeddings.transpose(1, 2)), None, mask)
         stages = [logits]
         for decoder in self.decoders:
             logits, features = cast(AttentionStage, decoder)(stages[-1].softmax(dim=1) * mask, features * mask, mask)

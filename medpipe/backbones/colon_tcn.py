@@ -52,8 +52,9 @@ class ColonTcn(TemporalBackbone):
 
     def forward(self, embeddings: Tensor, is_frame: Tensor) -> tuple[Tensor, ...]:
         mask = mask_of(is_frame, embeddings)
-        frames = embeddings.transpose(1, 2) * mask
+        frames = embeddings.transpose(1, 2)
         if self.lag:
+            frames = frames * mask
             # The network runs on for `lag` steps of nothing: they count as frames, for the alone video and the padded.
             frames = F.pad(frames, (0, self.lag))
             mask = F.max_pool1d(F.pad(mask, (self.lag, self.lag)), self.lag + 1, stride=1)

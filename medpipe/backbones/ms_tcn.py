@@ -47,7 +47,7 @@ class MsTcn(TemporalBackbone):
 
     def forward(self, embeddings: Tensor, is_frame: Tensor) -> tuple[Tensor, ...]:
         mask = mask_of(is_frame, embeddings)
-        x = self.enter(embeddings.transpose(1, 2) * mask) * mask
+        x = self.enter(embeddings.transpose(1, 2)) * mask
         for layer in self.layers:
             x = layer(x, mask)
         logits = [self.leave(x)]

@@ -31,7 +31,7 @@ class Tecno(TemporalBackbone):
 
     def forward(self, embeddings: Tensor, is_frame: Tensor) -> tuple[Tensor, ...]:
         mask = mask_of(is_frame, embeddings)
-        x = embeddings.transpose(1, 2) * mask
+        x = embeddings.transpose(1, 2)
         logits = []
         for stage in self.stages:
             logits.append(stage(x, mask))

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -109,9 +110,7 @@ def test_watching_a_video_prints_phases_and_the_withdrawal_as_the_offline_form(s
     said = {round(line["time_s"], 2): line["phase"] for line in lines}
     expected = dict(zip(offline["time_s"].round(2), offline["phase"], strict=True))
     assert np.mean([expected[time] == phase for time, phase in said.items()]) > 0.98
-    live = medpipe(*arguments, folder=study)
-    assert live.returncode == 0, live.stderr
-    assert "dropped" in live.stderr
+    assert "0 dropped" in done.stderr
 
 
 def test_an_offline_network_cannot_be_watched(study: Path, tmp_path: Path) -> None:
@@ -133,7 +132,7 @@ def test_frame_folders_with_gaps_broken_and_unlabelled_frames(tmp_path: Path) ->
     first = tmp_path / "frames" / "001-001"
     for number in range(30, 60):
         (first / f"001-001_{number}.jpg").unlink()
-    (first / "001-001_80.jpg").write_bytes(b"no picture")
+    (first / "001-001_79.jpg").write_bytes(b"no picture")
     for path in (tmp_path / "frames" / "001-012").iterdir():
         path.rename(path.with_name(path.name.replace(".jpg", ".0.jpg")))
     labels = tmp_path / "frames" / "labels" / "002-001.csv"
@@ -146,8 +145,8 @@ def test_frame_folders_with_gaps_broken_and_unlabelled_frames(tmp_path: Path) ->
     assert "1 training videos have no named frame and are skipped: 002-001" in done.stdout + done.stderr
     videos = pd.read_csv(stage(tmp_path, "embed") / "videos.csv").set_index("video_id")
     count = len(list((tmp_path / "frames" / "001-001").iterdir())) + 30
-    assert videos.loc["001-001", "slots"] == (count - 1) // 2 + 1
-    assert videos.loc["001-001", "missing"] in (15, 16)
+    assert videos.loc["001-001", "slots"] == count // 2 + count % 2
+    assert videos.loc["001-001", "missing"] == 15
     assert videos.loc["001-012", "missing"] == 0
     assert "slots without a frame" in done.stdout
     table = pd.read_csv(stage(tmp_path, "embed") / "labels" / "001-012.csv")
@@ -179,7 +178,7 @@ def test_real_frames_go_through_the_stages(real_data: Path, tmp_path: Path) -> N
     images = real_data / "colonoscopy_sequences" / "images"
     starts = [1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298, 318, 343, 364, 384, 409]
     names = []
-    for sequence, (first, after) in enumerate(zip(starts, starts[1:], strict=False), start=1):
+    for sequence, (first, after) in enumerate(pairwise(starts), start=1):
         name = f"{1 + (sequence - 1) % 4:03d}-{sequence:03d}"
         folder = tmp_path / "frames" / name
         folder.mkdir(parents=True)
