@@ -218,6 +218,7 @@ def write(results: dict[str, Any]) -> None:
     document = {
         "tier": {"rate_hz": QUICK.rate_hz, "dim": QUICK.dim, "fold": 1, "steps": TRAINING.num_steps},
         "results": dict(sorted(results.items())),
+        "seeds_run": {name: [seed for seed in (0, 1, 2) if f"{seed} {name}" in results] for name in NETWORKS},
         "bars": bars(results),
         "device": platform.processor() or platform.machine(),
         "versions": {"medpipe": __version__, "torch": torch.__version__, "numpy": np.__version__,
