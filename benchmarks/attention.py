@@ -225,11 +225,10 @@ def main() -> None:
     for shape in options.shapes:
         found = measure(shape, options.dtype, device, options.rounds)
         show(shape, found)
-        entry["shapes"][shape] = found
+        entry["shapes"][shape] = environment(device, options.threads, options.rounds) | {"forms": found}
         if shape == BARRED and key == "cpu float32":
             entry["bar"] = judge(found)
             print(f"  {entry['bar']}")
-        entry |= environment(device, options.threads, options.rounds)
         RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written after each shape: {RESULT.name}")
 
