@@ -3,14 +3,15 @@
 #   make demo     the whole chain on generated phantoms, some minutes on two CPU cores, ends in a report
 #   make demo-vqa a small vision-language model trained, asked and scored on easy-vqa, within ten minutes on two cores
 #   make demo-colonoscopy   phases of made-up colonoscopies by seven temporal networks, ends in a report
-#   make test     all tests            make check    ruff, pyright, import contract
+#   make test     all tests but the longest: whole trainings on real volumes and of every arm are in make test-long
+#   make check    ruff, pyright, import contract
 #   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup demo demo-vqa demo-colonoscopy test check format bench wheel clean
+.PHONY: setup demo demo-vqa demo-colonoscopy test test-long check format bench wheel clean
 
 setup: $(READY)
 
@@ -32,7 +33,10 @@ demo-colonoscopy: $(READY)
 	$(BIN)/medpipe run colonoscopy_phases --overlay demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -m long
 
 check: $(READY)
 	$(BIN)/ruff format --check .

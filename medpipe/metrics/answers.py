@@ -1,8 +1,7 @@
 """What a model answered, and whether it is right: one extraction and one verdict for every kind of question.
 
-The extraction never sees the reference. An answer that is refused, ambiguous, unreadable or truncated is wrong,
-and counted
-under its own name.
+The extraction never sees the reference. An answer that is refused, ambiguous, unreadable or truncated is wrong, and
+counted under its own name.
 """
 
 from collections import Counter

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 WORKFLOW = Path(__file__).parent / "real_data" / "workflow.yaml"
 PATIENTS = ("STS_002", "STS_003", "STS_008", "STS_025")
 

@@ -54,8 +54,8 @@ def test_every_held_out_case_is_scored_by_every_arm(finished) -> None:
         return
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    keys = {(row["model"], row["labelled_share"]) for row in rows}
-    cases = {(row["case_id"], row["structure"]) for row in rows}
+    keys = {(row["model"], row.get("labelled_share")) for row in rows}
+    cases = {(row.get("case_id") or row["video_id"], row.get("structure")) for row in rows}
     assert len(rows) == len(keys) * len(cases)
     if workflow == "gynecologic_brachytherapy_ablation":
         assert len(keys) == 7 * 2
