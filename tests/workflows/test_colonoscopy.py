@@ -14,6 +14,8 @@ import pytest
 
 from medpipe.datasets.phantom.rendered import PATIENT, RenderedConfig, write_frame_folder, write_video
 
+pytestmark = pytest.mark.long
+
 WORKFLOW = """# Rendered procedures through every stage.
 workflow: rendered
 data: {{root: {root}}}

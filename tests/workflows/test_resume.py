@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+pytestmark = pytest.mark.long
+
 COMMAND = [sys.executable, "-m", "medpipe.cli"]
 STAGES = {"pretrain": "ct_pretraining", "organs": "multi_organ_segmentation"}  # stage -> a workflow that has it
 STEPS = 24
