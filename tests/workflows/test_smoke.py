@@ -8,6 +8,8 @@ import pytest
 
 from medpipe.config.share import share_folder
 
+pytestmark = pytest.mark.long
+
 WORKFLOWS = sorted(path.stem for path in share_folder("workflows").glob("*.yaml"))
 
 
