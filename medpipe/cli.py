@@ -261,7 +261,7 @@ def compare(
 
     raise typer.Exit(
         compare_command(
-            scores, names=name or [], metrics=listed(metric) or ["dice", "hd95_mm"], structures=listed(structures),
+            scores, names=name or [], metrics=listed(metric), structures=listed(structures),
             correction=correction.value, against=against, output=output, as_json=as_json, seed=seed, alpha=alpha,
             allow_unpaired=allow_unpaired,
         )

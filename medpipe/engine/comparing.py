@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medpipe.metrics.comparison import Comparison
 
 REPORT_FILE = "report.html"
+DEFAULT_METRICS = ("dice", "hd95_mm")
 WRONG_DATA = 3
 
 
@@ -37,25 +38,17 @@ def compare_command(
     from medpipe.reporting.comparison import comparison_json, print_comparison, write_comparison
 
     paths = [scores_file(path) for path in files]
-    if are_answer_scores(paths):
-        try:
-            return compare_answer_files(
-                paths,
-                names,
-                correction=correction,
-                against=against,
-                output=output,
-                as_json=as_json,
-                seed=seed,
-                alpha=alpha,
-            )
-        except ValueError as error:
-            print(f"medpipe compare: {error}", file=sys.stderr)
-            return WRONG_DATA
     try:
+        if are_answer_scores(paths):
+            if metrics or structures or allow_unpaired:
+                raise ValueError("--metric, --structures and --allow-unpaired mean nothing for scores of answers")
+            return compare_answer_files(
+                paths, names, correction=correction, against=against, output=output, as_json=as_json, seed=seed,
+                alpha=alpha,
+            )  # fmt: skip
         comparison = compare_scores(
             read_arms(files, names),
-            metrics=metrics,
+            metrics=metrics or DEFAULT_METRICS,
             structures=structures,
             against=against,
             correction=correction,

@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +10,20 @@ from medpipe.geometry.faults import DataFault
 
 
 def are_answer_scores(paths: Sequence[Path]) -> bool:
-    """Whether the first file of scores is one of answers."""
-    with paths[0].open(encoding="utf-8", newline="") as file:
-        header = next(csv.reader(file), [])
-    return "question_id" in header
+    """Whether the files of scores are of answers. DataFault where some are and others are not."""
+    found = [_holds_answers(path) for path in paths]
+    for path, is_one in zip(paths, found, strict=True):
+        if is_one != found[0]:
+            raise DataFault(path, f"holds scores of another kind than {paths[0]}: answers are not compared with others")
+    return found[0]
+
+
+def _holds_answers(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return "question_id" in next(csv.reader(file), [])
+    except UnicodeDecodeError as error:
+        raise DataFault(path, f"not a file of scores: {error}") from error
 
 
 def compare_answer_files(
@@ -31,20 +40,13 @@ def compare_answer_files(
     """Compare, write comparison.csv and comparison.json, print; the exit code."""
     from rich.console import Console
 
-    from medpipe.geometry.atomic import written_beside
     from medpipe.metrics.answer_comparison import compare_answers
-    from medpipe.reporting.answer_tables import comparison_rows, print_comparison
-    from medpipe.stages.answer_summary import plain
-    from medpipe.stages.stage import write_json
+    from medpipe.reporting.answer_tables import print_comparison, write_comparison
 
     comparison = compare_answers(
         read_models(paths, names), correction=correction, alpha=alpha, seed=seed, against=against
     )
-    output.mkdir(parents=True, exist_ok=True)
-    with written_beside(output / "comparison.csv") as partial:
-        comparison_rows(comparison).to_csv(partial, index=False)
-    document = plain({**asdict(comparison), "methods": comparison.methods()})
-    write_json(output / "comparison.json", document)
+    document = write_comparison(output, comparison)
     if as_json:
         print(json.dumps(document, indent=2))
     else:

@@ -40,6 +40,7 @@ def evaluate_command(
     if not options.force and (output / SCORES_FILE).exists():
         raise wrong(f"{output} holds results already; give another --output, or --force")
     if holds_answers(predictions):
+        refuse_foreign("answers to questions", predictions, options)
         return evaluate_answers(predictions, references, options, output=output, as_json=as_json, command=command)
     if min(options.tolerances_mm) < 0 or len(set(options.tolerances_mm)) < len(options.tolerances_mm):
         raise wrong(f"tolerances are different mm, 0 or more, got {list(options.tolerances_mm)}")
@@ -85,37 +86,43 @@ def tell(evaluation: Evaluation, output: Path, console: "Console") -> None:
     print(f"written: {output / SCORES_FILE}, {output / SUMMARY_FILE}, {output / REPORT_FILE}")
 
 
+# Options that a form does not have, by the field of EvaluateOptions.
+FOREIGN = {
+    "answers to questions": ("structures", "tolerances_mm", "patients", "resample", "part"),
+    "a checkpoint": ("patients", "resample", "missing_cases", "rules"),
+    "a folder of predictions": ("data_root", "part", "rules"),
+}
+FLAGS = {"structures": "--structures", "tolerances_mm": "--tolerance-mm", "patients": "--patients", "part": "--part",
+         "resample": "--no-resample", "missing_cases": "--missing-cases", "rules": "--rule",
+         "data_root": "--data-root"}  # fmt: skip
+
+
+def refuse_foreign(form: str, predictions: Path, options: EvaluateOptions) -> None:
+    """Refuse options that the form asked for does not have: an option that is silently unused misleads."""
+    defaults = EvaluateOptions()
+    given = [FLAGS[name] for name in FOREIGN[form] if getattr(options, name) != getattr(defaults, name)]
+    if given:
+        raise wrong(f"{', '.join(given)}: means nothing for {form}, which {predictions} is")
+
+
 def check_form(
     predictions: Path, references: Path | None, checkpoint: Checkpoint | None, options: EvaluateOptions
 ) -> None:
-    """Refuse options that the form asked for does not have: an option that is silently unused misleads."""
-    of_folders = [
-        name
-        for name, given in (
-            ("REFERENCES", references is not None),
-            ("--patients", options.patients is not None),
-            ("--no-resample", not options.resample),
-            ("--missing-cases refuse", options.missing_cases != "count"),
-        )
-        if given
-    ]
+    """Refuse a folder without references, a checkpoint with them or without cases, and what else does not fit."""
     if checkpoint is None:
         if references is None:
             raise wrong(
                 f"{predictions} is no checkpoint (no model.json or members.json in it), so a folder of REFERENCES is "
                 "needed"
             )
-        of_checkpoints = [
-            name for name, given in (("--data-root", options.data_root), ("--part", options.part)) if given is not None
-        ]
-        if of_checkpoints:
-            raise wrong(f"{', '.join(of_checkpoints)}: for checkpoints; {predictions} is none")
+        refuse_foreign("a folder of predictions", predictions, options)
         return
-    if of_folders:
+    if references is not None:
         raise wrong(
-            f"{', '.join(of_folders)}: for folders of predictions; {checkpoint.folder} is a checkpoint, which is "
-            "evaluated on the cases of --manifest"
+            f"REFERENCES: for folders of predictions; {checkpoint.folder} is a checkpoint, which is evaluated on the "
+            "cases of --manifest"
         )
+    refuse_foreign("a checkpoint", checkpoint.folder, options)
     if options.manifest is None:
         raise wrong(f"{checkpoint.folder} is a checkpoint: give --manifest, whose cases it shall predict")
 

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from medpipe.metrics.answer_comparison import AnswerComparison, AnswerTest
 from medpipe.metrics.answer_extraction import STATUSES
 from medpipe.metrics.answer_tally import ScopeScores
 from medpipe.metrics.intervals import Interval
+from medpipe.reporting.comparison import CSV_FILE, JSON_FILE
 from medpipe.reporting.tables import aligned
 
 if TYPE_CHECKING:
@@ -116,3 +119,18 @@ def print_lines(header: Sequence[str], lines: Sequence[Sequence[str]], console: 
     widths = [max(len(line[index]) for line in (header, *lines)) for index in range(len(header))]
     for line in (header, *lines):
         console.print(aligned(line, widths), highlight=False, markup=False, soft_wrap=True)
+
+
+def write_comparison(folder: Path, comparison: AnswerComparison) -> dict[str, Any]:
+    """comparison.csv, one row a test, and comparison.json with methods and notes, which is returned."""
+    import json
+
+    from medpipe.geometry.atomic import written_beside
+    from medpipe.reporting.comparison import portable
+
+    with written_beside(folder / CSV_FILE) as partial:
+        comparison_rows(comparison).to_csv(partial, index=False)
+    document = portable({**asdict(comparison), "methods": comparison.methods()})
+    with written_beside(folder / JSON_FILE) as partial:
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return document

@@ -4,15 +4,12 @@ takes   scored answers
 leaves  comparison.csv, comparison.json
 """
 
-from dataclasses import asdict
 from typing import Any, ClassVar, Literal, final
 
 from pydantic import Field
 
 from medpipe.config.base import StageRef
 from medpipe.stages.stage import Stage, StageRun
-
-COMPARISON_FILE = "comparison.json"
 
 
 @final
@@ -30,7 +27,7 @@ class AnswerComparisonStage(Stage):
 
     def run(self, run: StageRun) -> None:
         from medpipe.metrics.answer_comparison import compare_answers
-        from medpipe.reporting.answer_tables import print_comparison
+        from medpipe.reporting.answer_tables import print_comparison, write_comparison
         from medpipe.stages.answer_scoring import SCORES_FILE
         from medpipe.stages.answer_tables import read_item_scores
 
@@ -42,16 +39,5 @@ class AnswerComparisonStage(Stage):
         comparison = compare_answers(
             models, correction=self.correction, alpha=self.alpha, seed=run.seed, against=self.against
         )
-        write_comparison(run, comparison)
+        write_comparison(run.folder, comparison)
         print_comparison(comparison, run.output.console)
-
-
-def write_comparison(run: StageRun, comparison: Any) -> None:
-    """comparison.csv, one row a test, and comparison.json with methods and notes."""
-    from medpipe.geometry.atomic import written_beside
-    from medpipe.reporting.answer_tables import comparison_rows
-    from medpipe.stages.answer_summary import plain
-
-    with written_beside(run.path("comparison.csv")) as partial:
-        comparison_rows(comparison).to_csv(partial, index=False)
-    run.write_json(COMPARISON_FILE, plain({**asdict(comparison), "methods": comparison.methods()}))

@@ -32,8 +32,8 @@ class AnswerReportStage(Stage):
         import pandas as pd
 
         from medpipe.reporting.answer_report import AnswerReport, write_answer_report
+        from medpipe.reporting.comparison import JSON_FILE
         from medpipe.reporting.figures import learning_curve
-        from medpipe.stages.answer_comparison import COMPARISON_FILE
         from medpipe.stages.answer_scoring import DIFFERENCES_FILE, EXAMPLES_FILE, SUMMARY_FILE
         from medpipe.stages.report import REPORT_FILE, flat_record
 
@@ -54,7 +54,7 @@ class AnswerReportStage(Stage):
             summary=summary,
             examples=json.loads((folder / EXAMPLES_FILE).read_text(encoding="utf-8")),
             differences=json.loads((folder / DIFFERENCES_FILE).read_text(encoding="utf-8")),
-            comparison=json.loads((compared / COMPARISON_FILE).read_text(encoding="utf-8")) if compared else None,
+            comparison=json.loads((compared / JSON_FILE).read_text(encoding="utf-8")) if compared else None,
             curves=[curve for curve in curves if curve is not None],
             record=flat_record(record, run.context["stages"]),
             workflow=run.context["workflow_text"],

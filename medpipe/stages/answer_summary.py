@@ -1,6 +1,5 @@
 """What a file of scored answers comes to, as plain data: tables, counts, notes."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -9,6 +8,7 @@ from typing import Any
 from medpipe.metrics.answer_comparison import ItemScore, Reliability, reliability
 from medpipe.metrics.answer_rules import RULE_SENTENCES
 from medpipe.metrics.answer_tally import ScopeScores
+from medpipe.reporting.comparison import portable
 from medpipe.stages.answer_tables import AnsweredSet, SetScores
 
 
@@ -34,7 +34,7 @@ def set_summary(answered: AnsweredSet, scores: SetScores, rows: Sequence[ScopeSc
         "question_set": answered.facts.get("question_set", ""),
         "blind": answered.facts.get("blind", False),
         "image_folder": answered.facts.get("image_folder", ""),
-        "table": [plain(asdict(row)) for row in rows],
+        "table": [portable(asdict(row)) for row in rows],
         "task_titles": {name: task.title or name.replace("_", " ") for name, task in answered.vocabulary.tasks.items()},
         "group_titles": answered.vocabulary.groups,
         "confusion": {
@@ -77,14 +77,3 @@ def reliabilities(
 def rule_sentences(rules: Sequence[str]) -> dict[str, str]:
     """What each rule beside medpipe's is."""
     return {rule: RULE_SENTENCES[rule] for rule in rules}
-
-
-def plain(value: Any) -> Any:
-    """Data for JSON: NaN becomes null."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    if isinstance(value, Mapping):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return value

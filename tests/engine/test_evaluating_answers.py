@@ -120,7 +120,7 @@ def test_models_are_compared_on_the_same_questions(tmp_path: Path, entries: list
     evaluate(predictions(tmp_path, entries, right), references, tmp_path / "good")
     evaluate(predictions(tmp_path, entries, ["no idea"] * 12), references, tmp_path / "bad")
     done = compare_command(
-        [tmp_path / "bad", tmp_path / "good"], names=["bad", "good"], metrics=["dice"], structures=[],
+        [tmp_path / "bad", tmp_path / "good"], names=["bad", "good"], metrics=[], structures=[],
             correction="holm",
         against=None, output=tmp_path / "cmp", as_json=False, seed=0, alpha=0.05, allow_unpaired=False,
     )  # fmt: skip
@@ -146,3 +146,27 @@ def test_the_published_accuracy_by_the_command(real_data: Path, tmp_path: Path) 
     )
     assert micro["others"]["substring"] == pytest.approx(0.360)
     assert micro["score"] == pytest.approx(0.377)
+
+
+def test_options_of_other_forms_are_refused_not_passed_over(tmp_path: Path, entries: list[dict]) -> None:
+    references = tmp_path / "colon_x/JSON/ColonEval/Task_10_ColonEval.json"
+    answers = predictions(tmp_path, entries, ["A"] * 12)
+    for options, flag in (({"structures": ("rectum",)}, "--structures"), ({"tolerances_mm": (3.0,)}, "--tolerance-mm"),
+                          ({"part": "test"}, "--part"), ({"resample": False}, "--no-resample")):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"{flag}: means nothing for answers to questions"):
+            evaluate(answers, references, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_of_answers_are_compared_with_their_kind_alone(tmp_path: Path, entries: list[dict], capsys) -> None:
+    references = tmp_path / "colon_x/JSON/ColonEval/Task_10_ColonEval.json"
+    evaluate(predictions(tmp_path, entries, ["A"] * 12), references, tmp_path / "a")
+    values = {"names": [], "structures": [], "correction": "holm", "against": None, "output": tmp_path / "cmp",
+              "as_json": False, "seed": 0, "alpha": 0.05, "allow_unpaired": False}  # fmt: skip
+    assert compare_command([tmp_path / "a", tmp_path / "a"], metrics=["dice"], **values) == 3  # type: ignore[arg-type]
+    assert "mean nothing for scores of answers" in capsys.readouterr().err
+    other = tmp_path / "masks.csv"
+    other.write_text("model,case_id,structure,dice\n")
+    compare_command([tmp_path / "a", other], metrics=[], **values)  # type: ignore[arg-type]
+    assert "masks.csv" in capsys.readouterr().err
+    assert not (tmp_path / "cmp").exists()
