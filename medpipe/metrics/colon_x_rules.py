@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, final
 
-# (question, prediction) -> the judge's text; raises where it fails.
+# (question, prediction) -> the judge's text; ValueError where it gives none. Whatever else it raises ends the scoring.
 Judge = Callable[[str, str], str]
 
 RULES = ("yes_no", "landmark", "choice", "size", "open", "box")
@@ -223,5 +223,5 @@ def box(reference: str, prediction: str) -> float:
 def _ask(judge: Judge, question: str, prediction: str, *, fallback: str) -> str:
     try:
         return judge(question, prediction).lower()
-    except Exception:  # whatever the judge died of, the engine goes on with what it has
+    except ValueError:  # the published engine goes on with what it has; the judge itself counts
         return fallback

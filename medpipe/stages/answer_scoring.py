@@ -12,7 +12,6 @@ from pydantic import Field, field_validator
 from medpipe.config.base import StageRef
 from medpipe.language.options import GenerationConfig, ServerModel
 from medpipe.metrics.answer_text import said
-from medpipe.metrics.colon_x_rules import Judge
 from medpipe.stages.stage import Stage, StageRun
 
 SCORES_FILE, SUMMARY_FILE, EXAMPLES_FILE = "scores.csv", "summary.json", "examples.json"
@@ -56,7 +55,7 @@ class AnswerScoring(Stage):
         from medpipe.stages.answer_summary import distinct_titles, reliabilities, set_summary
         from medpipe.stages.answer_tables import ScoreWriter, answered_set, read_item_scores, score_set
 
-        judge = None if self.judge is None else server_judge(self.judge)
+        judge = None if self.judge is None else ServerJudge(self.judge)
         sets = [answered_set(run.folder_of(ref)) for ref in (*self.answers, *self.perturbed)]
         sets = distinct_titles(sets)
         total = sum(answered.facts["questions"] for answered in sets)
@@ -69,10 +68,13 @@ class AnswerScoring(Stage):
         ):
             writer = ScoreWriter(file, self.rules)
             for answered in sets:
+                before = (0, 0) if judge is None else (judge.calls, judge.failed)
                 scores = score_set(answered, self.rules, writer, progress.advance, judge)
                 run.stop_if_asked()
                 rows = scores.tally.table(seed=run.seed, groups=list(answered.vocabulary.groups))
                 summaries.append(set_summary(answered, scores, rows))
+                if judge is not None:
+                    summaries[-1]["notes"] += judge.notes_since(*before)
                 if not answered.perturbation:
                     tables[answered.title] = rows
         items = read_item_scores(run.path(SCORES_FILE))
@@ -102,13 +104,34 @@ JUDGE_PROMPT = (
 )
 
 
-def server_judge(config: ServerModel) -> Judge:
-    """A judge for published rules behind a server. It raises where the server gives no answer."""
-    from medpipe.language.server import Server
+@final
+class ServerJudge:
+    """A judge for published rules behind a server: ValueError where it gives no answer, ModelGone where it is away.
 
-    server = Server(config, GenerationConfig(max_new_tokens=1024))
+    Refused questions are counted: the published engine goes on without a word then.
+    """
 
-    def ask(question: str, answer: str) -> str:
-        return said(server.answer([], JUDGE_PROMPT.format(question=question, answer=answer)), "stop").text
+    def __init__(self, config: ServerModel) -> None:
+        from medpipe.language.server import Server
 
-    return ask
+        self.server = Server(config, GenerationConfig(max_new_tokens=1024))
+        self.calls = self.failed = 0
+        self.reason = ""
+
+    def __call__(self, question: str, answer: str) -> str:
+        self.calls += 1
+        try:
+            return said(self.server.answer([], JUDGE_PROMPT.format(question=question, answer=answer)), "stop").text
+        except ValueError as error:
+            self.failed += 1
+            self.reason = str(error)
+            raise
+
+    def notes_since(self, calls: int, failed: int) -> list[str]:
+        """What has to be known of the calls after so many; [] where all were answered."""
+        if self.failed == failed:
+            return []
+        return [
+            f"{self.failed - failed} of {self.calls - calls} calls of the judge failed (last: {self.reason}); there "
+            "the published rule decides as its engine does without a judge's answer"
+        ]

@@ -92,10 +92,14 @@ def keyed_loader(dataset: Any, batches: KeyedBatches, *, num_workers: int, pin_m
     )
 
 
-def explain_dead_worker(error: RuntimeError, num_workers: int) -> LoaderWorkerDied | None:
-    """torch's message about a dead worker in words that lead out; None where `error` is something else."""
-    text = str(error)
-    if "DataLoader worker" not in text:
+def explain_dead_worker(error: Exception, num_workers: int) -> LoaderWorkerDied | None:
+    """torch's message about a dead worker in words that lead out; None where `error` is something else.
+
+    A worker that dies while it hands a batch over leaves a broken connection before torch has seen that it is dead.
+    """
+    text = str(error) or type(error).__name__
+    was_cut_off = isinstance(error, ConnectionError | EOFError) and num_workers > 0
+    if "DataLoader worker" not in text and not was_cut_off:
         return None
     cause = "killed" if "Killed" in text else "ended"
     return LoaderWorkerDied(

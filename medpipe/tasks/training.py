@@ -111,7 +111,7 @@ def _train(run: StepBoundaries, dataset: Any) -> None:
                 trainer.fit(run.task, loader)
             else:
                 run.validate_what_is_pending(trainer)
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:
             explained = explain_dead_worker(error, config.num_workers)
             if explained is None:
                 raise

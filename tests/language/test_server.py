@@ -232,15 +232,19 @@ def test_completions_of_every_shape(choice: dict[str, Any], text: str | None, re
 
 def test_a_judge_of_published_rules_behind_a_server(loopback) -> None:
     from medpipe.metrics.answer_rules import rule_of
-    from medpipe.stages.answer_scoring import server_judge
+    from medpipe.stages.answer_scoring import ServerJudge
 
     url, script = loopback
     script.plan = lambda number, body: "<think>A or B?</think>\n<B> ulcer"
-    judge = server_judge(ServerModel(name="server", model="m", url=url, timeout_seconds=1.0))
+    judge = ServerJudge(ServerModel(name="server", model="m", url=url, timeout_seconds=1.0))
     rule = rule_of("colon_x", judge)
     question = "Which? <A> polyp, <B> ulcer"
     found = rule("choice", question, "<B> ulcer", "Not A, so B")
     assert (found.score, found.asked_judge) == (1.0, True)
     assert len(script.bodies) == 1
     script.plan = lambda number, body: 400
+    assert judge.notes_since(0, 0) == []
     assert rule("choice", question, "<B> ulcer", "Not A, so B").score == 0.0
+    (note,) = judge.notes_since(0, 0)
+    assert note.startswith("1 of 2 calls of the judge failed")
+    assert judge.notes_since(2, 1) == []

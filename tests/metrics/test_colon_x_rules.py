@@ -87,8 +87,13 @@ def test_yes_and_no_within_a_sentence() -> None:
 
 def test_a_judge_that_fails_leaves_yes_and_no_right_for_either() -> None:
     def failing(question: str, prediction: str) -> str:
-        raise RuntimeError("no judge")
+        raise ValueError("no judge")
 
+    def gone(question: str, prediction: str) -> str:
+        raise RuntimeError("the server is gone")
+
+    with pytest.raises(RuntimeError, match="is gone"):
+        official_score("yes_no", "Polyp?", "Yes", "yes and no", judge=gone)
     for reference in ("Yes", "No"):
         assert official_score("yes_no", "Polyp?", reference, "yes and no", judge=failing).score == 1.0
     assert official_score("choice", LESIONS, "<B> adenoma", "A or B", judge=failing).score == 0.0

@@ -63,6 +63,10 @@ def test_a_killed_worker_is_said_to_be_killed() -> None:
     assert "ran out of memory" in str(explained)
     assert "num_workers (now 1)" in str(explained)
     assert explain_dead_worker(RuntimeError("something else"), 1) is None
+    cut_off = explain_dead_worker(ConnectionResetError(104, "Connection reset by peer"), 1)  # while handing over
+    assert "num_workers (now 1)" in str(cut_off)
+    assert "EOFError" in str(explain_dead_worker(EOFError(), 2))
+    assert explain_dead_worker(ConnectionResetError(104, "of something else"), 0) is None
 
 
 class Signals:
