@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from medpipe.metrics.dose_totals import DoseDifference, StructureDose, Total, asked_of, is_target
 from medpipe.metrics.dosimetry import DEFINITIONS, TITLES
-from medpipe.metrics.planning_aims import SOURCES, AimCheck
+from medpipe.metrics.planning_aims import AIMS, SOURCES, AimCheck
 from medpipe.reporting.colours import MODEL_COLOURS, colour_of
 from medpipe.reporting.formatting import in_words
 from medpipe.reporting.pictures import Picture, drawing_style, picture
@@ -223,17 +223,26 @@ def _draw_histograms(
         )  # fmt: skip
     if prescription_gy is not None:
         panel.axvline(prescription_gy, color="#59636e", linewidth=0.9, linestyle=":")
-        panel.text(prescription_gy, 103, "prescribed", color="#59636e", fontsize=7.5, ha="center")
-    # Beside a source the dose has no end; what is judged lies below the hottest 0.1 cm3 of organs and twice D90.
-    ends = [
-        2 * dose.doses_gy["d90"] if is_target(dose.structure) else 1.1 * dose.doses_gy["d0_1cc"] for dose in doses
-    ] + [1.5 * prescription_gy if prescription_gy is not None else math.nan]
-    panel.set_xlim(0, max((end for end in ends if math.isfinite(end)), default=1.0))
+        panel.text(prescription_gy, 96, " prescribed", color="#59636e", fontsize=7.5)
+    panel.set_xlim(0, _end_of_axis(doses, prescription_gy))
     panel.set_ylim(0, 102)
     panel.set_xlabel("dose (Gy)")
     panel.set_ylabel("volume that receives at least this dose (%)")
     panel.grid()
     panel.set_axisbelow(True)
+
+
+def _end_of_axis(doses: Sequence[StructureDose], prescription_gy: float | None) -> float:
+    """Gy. Beside a source the dose has no end; what is judged lies below the hottest 0.1 cm3 of organs and twice D90.
+
+    A structure without an aim is left out where others have one: the uterus holds the sources, at hundreds of Gy.
+    """
+    judged = {aim.structure for aim in AIMS}
+    ends = [
+        2 * dose.doses_gy["d90"] if is_target(dose.structure) else 1.1 * dose.doses_gy["d0_1cc"]
+        for dose in [dose for dose in doses if dose.structure in judged] or doses
+    ] + [1.5 * prescription_gy if prescription_gy is not None else math.nan]
+    return max((end for end in ends if math.isfinite(end)), default=1.0)
 
 
 def _legend(figure: Any, course: Course, structures: Sequence[str]) -> None:
