@@ -163,7 +163,7 @@ def watch(
     raise typer.Exit(watch_command(video, model, fps=fps, weights=encoder_weights, as_fast=as_fast, as_json=as_json))
 
 
-OutputFolder = Annotated[Path, typer.Option("--output", "-O", help="Folder to write to.")]
+OutputFolder = Annotated[Path, typer.Option("--output", "-O", file_okay=False, help="Folder to write to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")]
 Structures = Annotated[
     list[str] | None, typer.Option("--structures", "-s", help="Only these; may be repeated, or separated by commas.")
@@ -273,7 +273,9 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Runs, evaluations or files of scores.")],
     name: Annotated[list[str] | None, typer.Option(help="Name of each, in their order; may be repeated.")] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
-    output: Annotated[Path, typer.Option("--output", "-O", help="File to write.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-O", dir_okay=False, help="File to write.")] = Path(
+        "report.html"
+    ),
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Lay several runs side by side in one HTML page: scores, paired tests, learning curves, records."""

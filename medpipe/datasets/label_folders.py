@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medpipe.datasets.layouts import NIFTI_ENDINGS
 from medpipe.datasets.manifest import Manifest
+from medpipe.datasets.structure_names import AmbiguousName, resolve_names
 from medpipe.geometry.faults import DataFault
 
 Form = Literal["label_map", "masks", "rtstruct"]
@@ -51,28 +52,37 @@ def find_label_sources(root: Path) -> dict[str, LabelSource]:
 
 
 def _file(path: Path) -> LabelSource | None:
-    from medpipe.dicom.rtstruct import is_rtstruct
-
     if path.name.lower().endswith(NIFTI_ENDINGS):
         return LabelSource(stem_of(path), "label_map", path)
-    if path.suffix.lower() == ".dcm" and is_rtstruct(path):
+    if path.suffix.lower() == ".dcm" and _holds_contours(path):
         return LabelSource(path.stem, "rtstruct", path)
     return None
 
 
 def _folder(path: Path) -> LabelSource | None:
     from medpipe.dicom.reading import dicom_files
-    from medpipe.dicom.rtstruct import is_rtstruct
 
     below = path / "segmentations"
     folder = below if below.is_dir() else path
     if mask_files(folder):
         return LabelSource(path.name, "masks", folder)
-    structure_sets = [file for file in dicom_files(path) if is_rtstruct(file)]
+    structure_sets = [file for file in dicom_files(path) if _holds_contours(file)]
     if len(structure_sets) > 1:
         listed = ", ".join(file.name for file in structure_sets)
         raise DataFault(path, f"holds {len(structure_sets)} structure sets, one is expected: {listed}")
     return LabelSource(path.name, "rtstruct", structure_sets[0]) if structure_sets else None
+
+
+def _holds_contours(path: Path) -> bool:
+    """Whether a file is an RTSTRUCT. DataFault for a .dcm that cannot be read: passed over, its case would be lost."""
+    from medpipe.dicom.reading import read_dataset
+    from medpipe.dicom.rtstruct import is_rtstruct
+
+    if is_rtstruct(path):
+        return True
+    if path.suffix.lower() == ".dcm":
+        read_dataset(path, with_pixels=False, keywords=("SOPClassUID", "SOPInstanceUID"))
+    return False
 
 
 def mask_files(folder: Path) -> dict[str, Path]:
@@ -87,10 +97,22 @@ def stem_of(path: Path) -> str:
 
 
 def label_names(root: Path, manifest: Manifest | None) -> dict[int, str]:
-    """Value -> structure of the label maps below `root`: from the manifest, else a dataset.json of nnU-Net or a
-    predictions.json of medpipe in the folder or above it, else empty."""
-    if manifest is not None:
-        return {value: name for name, structure in manifest.structures.items() for value in structure.labels}
+    """Value -> structure of the label maps below `root`: from the manifest and, where it gives a structure no value, a
+    dataset.json of nnU-Net or a predictions.json of medpipe in the folder or above it; empty where nothing says."""
+    if manifest is None:
+        return _names_beside(root)
+    given = {value: name for name, structure in manifest.structures.items() for value in structure.labels}
+    without = {name: names for name, names in manifest.aliases.items() if not manifest.structures[name].labels}
+    beside = _names_beside(root) if without else {}
+    try:
+        chosen = resolve_names(list(beside.values()), without).chosen
+    except AmbiguousName as error:
+        raise DataFault(root, str(error)) from None
+    values = list(beside)
+    return {**{values[index]: name for name, index in chosen.items()}, **given}
+
+
+def _names_beside(root: Path) -> dict[int, str]:
     folder = root if root.is_dir() else root.parent
     for place in (folder, folder.parent, folder.parent.parent):
         if (place / "dataset.json").is_file():
@@ -102,24 +124,32 @@ def label_names(root: Path, manifest: Manifest | None) -> dict[int, str]:
 
 def _of_nnunet(path: Path) -> dict[int, str]:
     """Both forms that nnU-Net has had: {"bladder": 1} and {"1": "bladder"}."""
-    labels = _json(path).get("labels", {})
+    content = _json(path)
+    labels = content.get("labels") if isinstance(content, Mapping) else None
+    if not isinstance(labels, Mapping):
+        raise DataFault(path, 'names no label values: expected {"labels": {"bladder": 1, ...}}')
     names: dict[int, str] = {}
     for key, value in labels.items():
         name, number = (value, key) if str(key).isdigit() else (key, value)
         if not str(number).isdigit():
             raise DataFault(path, f"label {name!r} is {number!r}; regions of several labels are not supported")
-        if int(number) != 0 and name != "ignore":
-            names[int(number)] = str(name)
+        if int(number) == 0 or name == "ignore":
+            continue
+        if names.setdefault(int(number), str(name)) != str(name):
+            raise DataFault(path, f"label {int(number)} has two names, {names[int(number)]} and {name}")
     return names
 
 
 def _of_medpipe(path: Path, folder: Path) -> dict[int, str]:
-    models = _json(path)["models"]
+    content = _json(path)
+    if not isinstance(content, Mapping) or "models" not in content:  # another tool's file of that name
+        return {}
+    models = content["models"]
     mine = [model for model in models if (path.parent / model["folder"]).resolve() == folder.resolve()]
     return {index + 1: name for index, name in enumerate(mine[0]["structures"])} if mine else {}
 
 
-def _json(path: Path) -> Mapping:
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -133,12 +133,33 @@ class LabelReader:
         differences = grid_differences(grid, labels.grid)
         if not differences:
             return labels
+        if grid is self.grid and not self.resample:  # its own first mask's
+            raise DataFault(
+                path, f"does not lie on the grid of the case's first mask: {'; '.join(differences)}. Export all masks "
+                "of a case on one grid",
+            )  # fmt: skip
         if not self.resample:
             raise DataFault(
                 path, f"does not lie on the reference's grid: {'; '.join(differences)}. Allow it with --resample"
             )
         self.resampled = True
+        beyond = voxels_beyond(labels, grid)
+        if beyond:
+            whole = int(np.count_nonzero(labels.array))
+            self.notes.append(
+                f"{path.name}: {beyond} of {whole} labelled voxels lie beyond the reference's grid and are not scored"
+            )
         return resample_like(labels, grid, num_threads=1)
+
+
+def voxels_beyond(labels: LabelMap, grid: Grid) -> int:
+    """Labelled voxels whose centre lies outside another grid; counted slice by slice, for the memory's sake."""
+    count, ends = 0, np.asarray(grid.shape) - 0.5
+    for d, plane in enumerate(labels.array):
+        h, w = np.nonzero(plane)
+        index = grid.world_to_index(labels.grid.index_to_world(np.stack([np.full(len(h), d), h, w], axis=1)))
+        count += int(np.count_nonzero(((index < -0.5) | (index > ends)).any(axis=1)))
+    return count
 
 
 def snake_case(name: str) -> str:

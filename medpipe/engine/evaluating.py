@@ -1,12 +1,13 @@
 """`medpipe evaluate`: which of its forms is asked for, and how it ends."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medpipe.config.errors import ConfigError, Problem
+from medpipe.config.errors import ConfigError
 from medpipe.engine.evaluating_answers import evaluate_answers, holds_answers
 from medpipe.engine.evaluating_checkpoint import Checkpoint, evaluate_checkpoint, find_checkpoint
 from medpipe.engine.evaluation import (
@@ -16,6 +17,7 @@ from medpipe.engine.evaluation import (
     EvaluateOptions,
     Evaluation,
     write_evaluation,
+    wrong,
 )
 from medpipe.geometry.faults import DataFault, DataFaults
 
@@ -42,8 +44,9 @@ def evaluate_command(
     if holds_answers(predictions):
         refuse_foreign("answers to questions", predictions, options)
         return evaluate_answers(predictions, references, options, output=output, as_json=as_json, command=command)
-    if min(options.tolerances_mm) < 0 or len(set(options.tolerances_mm)) < len(options.tolerances_mm):
-        raise wrong(f"tolerances are different mm, 0 or more, got {list(options.tolerances_mm)}")
+    tolerances_mm = options.tolerances_mm
+    if not all(math.isfinite(mm) and mm >= 0 for mm in tolerances_mm) or len(set(tolerances_mm)) < len(tolerances_mm):
+        raise wrong(f"tolerances are different finite mm, 0 or more, got {list(tolerances_mm)}")
     console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
     checkpoint = find_checkpoint(predictions)
     check_form(predictions, references, checkpoint, options)
@@ -125,7 +128,3 @@ def check_form(
     refuse_foreign("a checkpoint", checkpoint.folder, options)
     if options.manifest is None:
         raise wrong(f"{checkpoint.folder} is a checkpoint: give --manifest, whose cases it shall predict")
-
-
-def wrong(message: str) -> ConfigError:
-    return ConfigError([Problem("medpipe evaluate", None, None, message)])

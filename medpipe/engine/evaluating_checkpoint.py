@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medpipe.config.base import StageRef
-from medpipe.config.errors import ConfigError, Problem
 from medpipe.datasets.cases import CasesConfig, DataConfig, list_cases
-from medpipe.datasets.manifest import load_manifest
-from medpipe.engine.evaluation import EvaluateOptions, Evaluation
+from medpipe.engine.evaluation import EvaluateOptions, Evaluation, known_manifest, wrong
 from medpipe.geometry.faults import DataFault, DataFaults
 from medpipe.stages.predictions import MEMBERS_FILE
 from medpipe.stages.stage import StageRun, write_json
@@ -65,10 +63,6 @@ def find_checkpoint(path: Path) -> Checkpoint | None:
     return Checkpoint(path, networks, read_record(networks[0]), run)
 
 
-def wrong(message: str) -> ConfigError:
-    return ConfigError([Problem("medpipe evaluate", None, None, message)])
-
-
 def data_of(checkpoint: Checkpoint, root: Path | None) -> DataConfig:
     """Where the cases lie: below `root`, else where the checkpoint's own run found them."""
     from medpipe.config.reader import read_tree
@@ -93,13 +87,8 @@ def chosen_cases(manifest: str, part: str, data: DataConfig, checkpoint: Checkpo
 
     from medpipe.engine.checking import check_data_set
 
-    try:
-        load_manifest(manifest)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise wrong(str(error)) from None
-    shared = [name for name in checkpoint.record.structures if name in load_manifest(manifest).structures]
+    known = known_manifest(manifest).structures
+    shared = [name for name in checkpoint.record.structures if name in known]
     if checkpoint.record.structures and not shared:
         raise wrong(
             f"{checkpoint.folder} predicts {', '.join(checkpoint.record.structures)}; the manifest {manifest} names "

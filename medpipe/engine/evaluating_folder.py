@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medpipe.datasets.label_folders import LabelSource, find_label_sources, label_names
-from medpipe.datasets.manifest import Manifest, load_manifest
-from medpipe.engine.evaluation import EvaluateOptions, Evaluation
+from medpipe.datasets.label_folders import LabelSource, find_label_sources, label_names, mask_files
+from medpipe.datasets.manifest import Manifest
+from medpipe.engine.evaluation import EvaluateOptions, Evaluation, known_manifest
 from medpipe.geometry.faults import DataFault, DataFaults
 from medpipe.stages.folder_scoring import CaseScores, FolderCase, score_folder_case
 from medpipe.stages.stage import cores
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def evaluate_folder(predictions: Path, references: Path, options: EvaluateOptions, console: "Console") -> Evaluation:
     """Every reference against its prediction. Faults of the data are raised together as DataFaults."""
-    known = load_manifest(options.manifest) if options.manifest else None
+    known = known_manifest(options.manifest) if options.manifest else None
     cases, notes = pair_cases(
         predictions,
         references,
@@ -112,7 +112,7 @@ def memory_of(case: FolderCase) -> int:
     for source in (case.reference, case.prediction):
         if source is None or source.form == "rtstruct":
             continue
-        path = source.path if source.form == "label_map" else next(source.path.glob("*.nii*"))
+        path = source.path if source.form == "label_map" else next(iter(mask_files(source.path).values()))
         try:
             total += 3 * unpacked_bytes(path)
         except OSError:  # whatever is wrong with the file, the worker that reads it says it by name

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from medpipe.config.errors import ConfigError, Problem
 from medpipe.stages.stage import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medpipe.datasets.manifest import Manifest
     from medpipe.reporting.content import CaseView
 
 SCORES_FILE, SUMMARY_FILE, REPORT_FILE = "scores.csv", "summary.json", "report.html"
@@ -41,6 +43,22 @@ class Evaluation:
     facts: Mapping[str, str]  # for the record: what was compared with what
     cases: "Sequence[tuple[str, CaseView]]" = field(default=())
     kind: Literal["segmentation", "reconstruction"] = "segmentation"
+
+
+def known_manifest(ref: str) -> "Manifest":
+    """The manifest of that name or path. Raises ConfigError."""
+    from medpipe.datasets.manifest import load_manifest
+
+    try:
+        return load_manifest(ref)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise wrong(str(error)) from None
+
+
+def wrong(message: str) -> ConfigError:
+    return ConfigError([Problem("medpipe evaluate", None, None, message)])
 
 
 def write_evaluation(output: Path, evaluation: Evaluation, command: Sequence[str]) -> dict[str, Any]:

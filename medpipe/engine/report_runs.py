@@ -43,6 +43,9 @@ def report_command(paths: Sequence[Path], *, names: Sequence[str], output: Path,
     if names and len(names) != len(paths):
         print(f"medpipe report: {len(names)} names for {len(paths)} runs; give one each", file=sys.stderr)
         return 2
+    if len(set(names)) < len(names):  # one run's scores and curves would take the place of another's
+        print(f"medpipe report: names must differ, got {', '.join(names)}", file=sys.stderr)
+        return 2
     runs = [read_run(name, path) for name, path in zip(names or short_names(paths), paths, strict=True)]
     notes: list[str] = []
     scores = joined_scores(runs)

@@ -159,7 +159,7 @@ def compare_scores(
 
     Raises ValueError: fewer than two arms, an unknown name, different patients (unless `allow_unpaired`).
     """
-    _check_options(arms, metrics, against, correction)
+    _check_options(arms, metrics, structures, against, correction)
     notes: list[str] = []
     patients = _common_patients(arms, allow_unpaired, notes)
     tables = {
@@ -194,7 +194,11 @@ def compare_scores(
 
 
 def _check_options(
-    arms: Mapping[str, "pd.DataFrame"], metrics: Sequence[str], against: str | None, correction: str
+    arms: Mapping[str, "pd.DataFrame"],
+    metrics: Sequence[str],
+    structures: Sequence[str],
+    against: str | None,
+    correction: str,
 ) -> None:
     if len(arms) < 2:
         raise ValueError(f"a comparison needs two models or more, got {list(arms) or 'none'}")
@@ -202,6 +206,9 @@ def _check_options(
         raise ValueError(f"no model {against!r} to compare with; the scores hold {list(arms)}")
     if correction not in CORRECTIONS:
         raise ValueError(f"correction {correction!r} is unknown, expected one of {', '.join(CORRECTIONS)}")
+    for what, names in (("metrics", metrics), ("structures", structures)):
+        if len(set(names)) < len(names):  # the same test twice would be corrected for as if it were two
+            raise ValueError(f"{what} must differ, got {', '.join(names)}")
     for metric in metrics:
         without = [name for name, rows in arms.items() if metric not in rows.columns]
         if metric not in METRICS or without:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medpipe.datasets.label_folders import LabelSource
 from medpipe.geometry.faults import DataFault
+
+if TYPE_CHECKING:
+    from medpipe.datasets.label_sources import LabelReader
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,23 @@ def score_folder_case(case: FolderCase) -> CaseScores:
         return CaseScores(case.reference.case_id, fault=fault)
 
 
+def _known_structures(case: FolderCase, reference: "LabelReader", prediction: "LabelReader | None") -> list[str]:
+    """What the reference can hold; of two label maps without names also the values of the prediction alone."""
+    known = list(reference.structures)
+    if prediction is None or case.names_ref or case.names_pred:
+        return known
+    sides = (reference.source, prediction.source)
+    nameless = [source for source in sides if source.form == "label_map"]
+    if len(nameless) == 1:
+        raise DataFault(
+            nameless[0].path, "nothing says which value is which structure, while the other side's structures have "
+            "names: put a dataset.json beside it, or give a --manifest with `label:`",
+        )  # fmt: skip
+    if nameless:
+        known += [name for name in prediction.structures if name not in known]
+    return known
+
+
 def _scored(case: FolderCase) -> CaseScores:
     from medpipe.datasets.label_sources import LabelReader
     from medpipe.metrics.definitions import DEFINITION
@@ -60,9 +80,7 @@ def _scored(case: FolderCase) -> CaseScores:
             raise DataFault(case.reference.path, "contours without their CT beside them: there is no grid to score on")
         grid = prediction.grid
         notes.append("the reference is contours without a CT: scored on the prediction's grid")
-    known = list(reference.structures)
-    if prediction is not None and not case.names_ref and not case.names_pred:
-        known += [name for name in prediction.structures if name.startswith("label_") and name not in known]
+    known = _known_structures(case, reference, prediction)
     structures = [name for name in known if not case.structures or name in case.structures]
     found_ref = reference.on(grid)
     if isinstance(found_ref, LabelledMap):  # a label of the prediction alone is a false structure, not an unknown one

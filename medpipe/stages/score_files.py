@@ -20,6 +20,8 @@ def read_arms(files: Sequence[Path], names: Sequence[str]) -> "dict[str, pd.Data
 
     if names and len(names) != len(files):
         raise ValueError(f"{len(names)} names for {len(files)} files; give one each, in their order")
+    if len(set(names)) < len(names):
+        raise ValueError(f"names must differ, got {', '.join(names)}")
     paths = [scores_file(path) for path in files]
     tables = [read_scores(path) for path in paths]
     titles = list(names) or _titles(tables, files)
@@ -51,14 +53,24 @@ def scores_file(path: Path) -> Path:
 
 
 def read_scores(path: Path) -> "pd.DataFrame":
-    """A file of scores, its names as text."""
+    """A file of scores, its names as text and its metrics as numbers. Raises DataFault."""
     import pandas as pd
+
+    from medpipe.metrics.definitions import METRICS
 
     text: Any = {"model": str, "case_id": str, "patient_id": str, "structure": str, "definition": str}
     try:
-        return pd.read_csv(path, dtype=text)
+        table = pd.read_csv(path, dtype=text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         raise DataFault(path, f"not a file of scores: {error}") from error
+    if table.empty:
+        raise DataFault(path, "holds no scores: a heading and no row below it")
+    for column in table.columns:
+        if column in METRICS and not pd.api.types.is_numeric_dtype(table[column]):
+            numbers: Any = pd.to_numeric(table[column], errors="coerce")
+            bad = table.loc[numbers.isna() & table[column].notna(), column]
+            raise DataFault(path, f"{column} is {bad.iloc[0]!r} in row {bad.index[0] + 1}, expected a number")
+    return table
 
 
 def _titles(tables: "Sequence[pd.DataFrame]", files: Sequence[Path]) -> list[str]:

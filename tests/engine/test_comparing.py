@@ -66,6 +66,8 @@ def test_too_few_patients_are_refused_with_the_smallest_number(tmp_path: Path) -
         (lambda path: write_scores(path, "B", definition="medpy"), "made by the definition"),
         (lambda path: write_scores(path, "B", status="lost"), "'lost'"),
         (lambda path: path.write_text(path.read_text() * 2), "b.csv"),
+        (lambda path: write_scores(path, "B", hd95_mm="far"), "hd95_mm is 'far' in row 1, expected a number"),
+        (lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"), "holds no scores"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, spoil: object, message: str) -> None:
@@ -77,6 +79,22 @@ def test_a_bad_file_is_named(tmp_path: Path, spoil: object, message: str) -> Non
     assert "b.csv" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "comparison").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--name", "X", "--name", "X"), "names must differ, got X, X"),
+        (("--metric", "dice,dice"), "metrics must differ"),
+        (("--structures", "bladder,bladder"), "structures must differ"),
+    ],
+)
+def test_what_is_given_twice_is_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    write_scores(tmp_path / "a.csv", "A")
+    write_scores(tmp_path / "b.csv", "B", 0.05)
+    done = compare(tmp_path, "a.csv", "b.csv", *options)
+    assert done.returncode == 3
+    assert message in done.stderr
 
 
 def test_the_same_file_twice_shows_no_difference(tmp_path: Path) -> None:

@@ -118,6 +118,20 @@ def test_another_grid_is_brought_to_the_references_and_said_or_refused(folder: P
     assert not (folder / "other").exists()
 
 
+def test_what_lies_beyond_the_references_grid_is_counted(folder: Path) -> None:
+    cropped, far = AFFINE.copy(), AFFINE.copy()
+    cropped[0, 3], far[1, 3] = 4 * SPACING_MM[0], 1000.0
+    write_case(folder / "ref" / "c0.nii.gz", labels_of(0)[4:], cropped)
+    write_case(folder / "pred" / "c1.nii.gz", labels_of(1, moved=1), far)
+    done = evaluate(folder)
+    assert done.returncode == 0, done.stderr
+    whole, cut, moved = (int(np.count_nonzero(array)) for array in
+                         (labels_of(0), labels_of(0)[:4], labels_of(1)))  # fmt: skip
+    assert f"c0.nii.gz: {cut} of {whole} labelled voxels lie beyond the reference's grid" in done.stdout
+    assert f"c1.nii.gz: {moved} of {moved} labelled voxels lie beyond the reference's grid" in done.stdout
+    assert set(scores(folder).loc["c1", "status"]) == {"missed"}
+
+
 def test_cases_on_one_side_only_are_counted_or_refused(folder: Path) -> None:
     (folder / "pred" / "c2.nii.gz").rename(folder / "pred" / "x9.nii.gz")
     done = evaluate(folder)
@@ -203,6 +217,65 @@ def test_label_maps_without_names_are_scored_by_value(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     statuses = scores(folder).loc["c0", "status"].to_dict()
     assert statuses == {"label_1": "scored", "label_2": "scored", "label_3": "missed", "label_9": "false"}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--tolerance-mm", "nan"), "finite mm, 0 or more, got [nan]"),
+        (("--manifest", "nothere"), "manifest 'nothere' is neither a path nor one of"),
+        (("--output", "ref/dataset.json"), "is a file"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_scored(
+    folder: Path, option: tuple[str, str], message: str
+) -> None:
+    done = evaluate(folder, *option)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (folder / "evaluation").exists()
+
+
+def test_masks_with_endings_in_capitals_are_scored(folder: Path) -> None:
+    (folder / "pred" / "c1.nii.gz").unlink()
+    write_masks(folder / "pred" / "c1", labels_of(1, moved=1))
+    for path in list((folder / "pred" / "c1").iterdir()):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+    done = evaluate(folder)
+    assert done.returncode == 0, done.stderr
+    assert set(scores(folder).loc["c1", "status"]) == {"scored"}
+
+
+def test_a_references_masks_on_two_grids_are_refused(folder: Path) -> None:
+    (folder / "ref" / "c1.nii.gz").unlink()
+    write_masks(folder / "ref" / "c1", labels_of(1))
+    moved = AFFINE.copy()
+    moved[2, 3] = 1.0
+    write_mask(folder / "ref" / "c1" / "uterus.nii.gz", labels_of(1) == 3, moved)
+    done = evaluate(folder)
+    assert done.returncode == 3
+    assert "uterus.nii.gz: does not lie on the grid of the case's first mask: origin is off by 1.00 mm" in done.stderr
+    assert "--resample" not in done.stderr
+
+
+@pytest.mark.parametrize("side", ["pred", "ref"])
+def test_values_without_names_are_not_compared_with_named_structures(folder: Path, side: str) -> None:
+    (folder / "ref" / "dataset.json").unlink()
+    named = {"pred": "ref", "ref": "pred"}[side]
+    (folder / named / "c2.nii.gz").unlink()
+    write_masks(folder / named / "c2", labels_of(2))
+    done = evaluate(folder)
+    assert done.returncode == 3
+    assert f"{side}/c2.nii.gz: nothing says which value is which structure" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_structure_set_that_cannot_be_read_is_refused(folder: Path) -> None:
+    (folder / "ref" / "c9.dcm").write_bytes(b"")
+    done = evaluate(folder)
+    assert done.returncode == 3
+    assert "c9.dcm: not a whole DICOM file" in done.stderr
 
 
 def test_an_rtstruct_is_drawn_on_the_references_grid(tmp_path: Path) -> None:

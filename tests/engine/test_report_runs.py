@@ -68,3 +68,10 @@ def test_a_page_that_is_there_is_not_replaced_without_force(tmp_path: Path, caps
     assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "page.html").read_text() == "mine"
     assert report(tmp_path / "page.html", good, force=True) == 0
+
+
+def test_two_runs_of_one_name_are_refused_not_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [write_scores(tmp_path / f"{name}.csv", name) for name in "ab"]
+    assert report_command(paths, names=["X", "X"], output=tmp_path / "page.html", force=False, title="") == 2
+    assert "names must differ, got X, X" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
