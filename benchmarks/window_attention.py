@@ -14,7 +14,7 @@ repeats, the forms taking turns. On CUDA between events on the device, eager and
 a CPU wall clock and processor time, which a shared machine disturbs less. Error of a core: root mean square against its
 definition in float64 over eight windows, relative, the worst of output and gradients.
 
-Bar: the sigmoid module at least twice as fast as monai's at 343x3x343x16 on an H100, eager and, where captured, as a graph.
+Bar: the sigmoid module at least twice as fast as monai's at 343x3x343x16 on an H100, eager and as a graph.
 """
 
 import argparse

@@ -66,4 +66,4 @@ def use_sigmoid_in_windows(network: nn.Module) -> None:
             has_bias = theirs.qkv.bias is not None
             ours = WindowAttention(theirs.dim, theirs.num_heads, theirs.window_size, has_bias, attention="sigmoid")
             ours.load_state_dict(theirs.state_dict())
-            block.attn = ours
+            block.register_module("attn", ours)
