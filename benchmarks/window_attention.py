@@ -202,12 +202,12 @@ def time_eager(cases: dict[str, Case], device: str, repeats: int) -> dict[str, d
             if turn >= WARM_UP:
                 times[name].append(once)
     found: dict[str, dict[str, Any]] = {
-        name: {key: statistics.median(one[key] for one in of_form) for key in of_form[0]}
+        name: {key: round(statistics.median(one[key] for one in of_form), 4) for key in of_form[0]}
         for name, of_form in times.items()
     }
     if device == "cuda":
         for name, case in cases.items():
-            found[name]["peak_mib"] = peak_mib(case)
+            found[name]["peak_mib"] = round(peak_mib(case), 1)
     return found
 
 
@@ -239,7 +239,7 @@ def time_graph(case: Case, repeats: int) -> dict[str, Any]:
         end.synchronize()
         if turn >= WARM_UP:
             times.append(start.elapsed_time(end))
-    return {"graph_both_ms": statistics.median(times)}
+    return {"graph_both_ms": round(statistics.median(times), 4)}
 
 
 def measure(shape: str, device: str, repeats: int) -> dict[str, dict[str, dict[str, Any]]]:

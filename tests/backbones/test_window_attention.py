@@ -73,7 +73,7 @@ def output_and_gradients(layer: torch.nn.Module, x: Tensor, mask: Tensor | None)
     out = layer(x, mask)
     names, parameters = zip(*sorted(layer.named_parameters()), strict=True)
     seed = torch.Generator().manual_seed(2)
-    grad_out = torch.randn(out.shape, generator=seed).to(out)
+    grad_out = torch.randn(out.shape, generator=seed, dtype=torch.float64).to(out)
     return {"out": out, **dict(zip(("x", *names), torch.autograd.grad(out, (x, *parameters), grad_out), strict=True))}
 
 
@@ -175,3 +175,22 @@ def test_what_does_not_fit_is_refused() -> None:
         WindowAttention(12, 5, (2, 2, 2))
     with pytest.raises(ValueError, match="'linear': there are 'sigmoid' and 'softmax'"):
         WindowAttention(12, 3, (2, 2, 2), attention="linear")  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("is_shifted", [False, True])
+def test_a_gpu_gives_what_a_cpu_gives_in_float64_and_the_table_the_same_gradient_twice(
+    kind: str, is_shifted: bool
+) -> None:
+    window = (7, 7, 7)
+    layer, mask, x = ours(window, kind), shift_mask(window) if is_shifted else None, tokens(16, window)
+    expected = output_and_gradients(layer.double(), x.double(), mask)
+    layer, x, mask = layer.float().cuda(), x.cuda(), None if mask is None else mask.cuda()
+    found, again = (output_and_gradients(layer, x, mask) for _ in range(2))
+    for name, value in expected.items():
+        error = (found[name].cpu() - value).square().mean().sqrt() / value.square().mean().sqrt()
+        assert error < 1e-4, name
+    if kind == "sigmoid":
+        assert torch.equal(found["relative_position_bias_table"], again["relative_position_bias_table"])
