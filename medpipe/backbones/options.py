@@ -186,6 +186,9 @@ class SwinUnetrOptions(BackboneOptions):
     size: Literal["tiny", "small", "base", "large"] = "base"
     # Channels of the token embedding, in place of the size's.
     feature_size: int | None = Field(default=None, ge=12, multiple_of=12)
+    # Within windows. softmax: monai's own modules; sigmoid: arXiv:2409.04431, by medpipe's kernel. The weights have the
+    # same names.
+    attention: Literal["softmax", "sigmoid"] = "softmax"
     # Keep activations of the transformer or compute them twice: less memory for more time.
     recompute: bool = execution(False)
 

@@ -1,12 +1,13 @@
-"""monai's SwinUNETR without its output convolution."""
+"""monai's SwinUNETR without its output convolution, with softmax or sigmoid attention in its windows."""
 
 from typing import final
 
-from monai.networks.nets.swin_unetr import SwinUNETR
+from monai.networks.nets.swin_unetr import SwinTransformerBlock, SwinUNETR
 from torch import Tensor, nn
 
 from medpipe.backbones.backbone import Backbone
 from medpipe.backbones.options import SwinUnetrOptions
+from medpipe.backbones.window_attention import WindowAttention
 
 
 @final
@@ -39,6 +40,8 @@ class SwinUnetr(Backbone):
             feature_size=options.width,
             use_checkpoint=options.recompute,
         )
+        if options.attention == "sigmoid":
+            use_sigmoid_in_windows(network)
         self.channels = (options.width,)
         self.strides = ((1, 1, 1),)
         self.divisor = options.divisor
@@ -53,3 +56,14 @@ class SwinUnetr(Backbone):
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
         return (x,)
+
+
+def use_sigmoid_in_windows(network: nn.Module) -> None:
+    """Every window attention of monai in the network becomes ours by sigmoid, with the weights that it has."""
+    for block in network.modules():
+        if isinstance(block, SwinTransformerBlock):
+            theirs = block.attn
+            has_bias = theirs.qkv.bias is not None
+            ours = WindowAttention(theirs.dim, theirs.num_heads, theirs.window_size, has_bias, attention="sigmoid")
+            ours.load_state_dict(theirs.state_dict())
+            block.register_module("attn", ours)
