@@ -341,6 +341,31 @@ def dose(
     raise typer.Exit(dose_command(course, output=output, force=force, as_json=as_json))
 
 
+class Benched(StrEnum):
+    attention = "attention"
+
+
+@app.command()
+def bench(
+    what: Annotated[Benched, typer.Argument(help="Whose kernels.")],
+    tune: Annotated[bool, typer.Option("--tune", help="Write the fastest of each case into the table.")] = False,
+    table: Annotated[Path | None, typer.Option(help="Table to write, for another place than the package.")] = None,
+    width: Annotated[list[int] | None, typer.Option(help="Of heads; may be repeated. Default: 16, 64, 128.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That compile side by side.")] = 12,
+) -> None:
+    """Time the configurations of the GPU kernels on this machine's GPU, each checked first."""
+    try:
+        from medpipe.kernels.sigmoid_attention import tuning
+    except ModuleNotFoundError as error:
+        fail(f"medpipe bench {what}: {error}; install medpipe[triton]", FAILED)
+    target = (table or tuning.TABLE) if tune else None
+    try:
+        tuning.tune(width or [16, 64, 128], processes=processes, table=target)
+    except RuntimeError as error:
+        fail(f"medpipe bench {what}: {error}", FAILED)
+    print(f"written: {target}" if target else "nothing was written; --tune writes the table")
+
+
 def listed(values: list[str] | None) -> list[str]:
     """Repeated and comma-separated values of an option as one list."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]

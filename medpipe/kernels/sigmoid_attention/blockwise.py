@@ -293,17 +293,19 @@ def _add_bias_gradient(total: Tensor, grad_rows: Tensor, chunk: Chunk, key_heads
     Tile(chunk, slice(0, 1), slice(0, 1)).add_to(total[:, :, None, None], grad, key_heads)
 
 
-def empty_gradients(q: Tensor, k: Tensor, v: Tensor, terms: Terms, wanted: Wanted) -> Gradients:
-    """Zero everywhere: what no tile reaches has no gradient."""
+def empty_gradients(
+    q: Tensor, k: Tensor, v: Tensor, terms: Terms, wanted: Wanted, *, zero: bool = True
+) -> Gradients:  # fmt: skip
+    """Zero everywhere, since what no tile reaches has no gradient; of q, k, v only if `zero`."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
 
     def of(term: Tensor | None, is_wanted: bool) -> Tensor:
         return q.new_zeros(term.shape if is_wanted and term is not None else (0,), dtype=dtype)
 
     return Gradients(
-        heads_last_empty(q.shape, q.shape[3], q, zero=True),
-        heads_last_empty(k.shape, k.shape[3], k, zero=True),
-        heads_last_empty(v.shape, v.shape[3], v, zero=True),
+        heads_last_empty(q.shape, q.shape[3], q, zero=zero),
+        heads_last_empty(k.shape, k.shape[3], k, zero=zero),
+        heads_last_empty(v.shape, v.shape[3], v, zero=zero),
         of(terms.bias, wanted.bias),
         of(terms.additive_bias, wanted.additive_bias),
         of(terms.axis_tables, wanted.axis_tables),

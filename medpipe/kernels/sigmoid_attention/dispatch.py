@@ -51,15 +51,21 @@ def _run(impl: str, q: Tensor, v: Tensor, terms: Terms, call: Callable[[ModuleTy
 
 
 def _why_not_triton(q: Tensor, v: Tensor, terms: Terms) -> str | None:
+    return _why_not_on(q.device) or triton_launch.refusal(q, v, terms)
+
+
+@cache
+def _why_not_on(device: torch.device) -> str | None:
+    """Asked once a device: looking for triton alone takes 70 to 140 us, several times what a short call computes."""
     if find_spec("triton") is None:
         return "a machine without triton (install medpipe[triton])"
-    if q.device.type == "cuda":
-        capability = torch.cuda.get_device_capability(q.device)
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
         if torch.version.hip is None and capability < triton_launch.OLDEST:
             return f"a GPU of compute capability {capability[0]}.{capability[1]}, older than 8.0"
     elif not triton_launch.interprets():
-        return f"tensors on {q.device.type} outside Triton's interpreter (TRITON_INTERPRET=1)"
-    return triton_launch.refusal(q, v, terms)
+        return f"tensors on {device.type} outside Triton's interpreter (TRITON_INTERPRET=1)"
+    return None
 
 
 @cache

@@ -51,16 +51,24 @@ class Compiled:
 
 
 def compile_kernel(
-    kernel: str, width: int, dtype: torch.dtype, *, capability: int = 90, terms: Terms | None = None
+    kernel: str,
+    width: int,
+    dtype: torch.dtype,
+    *,
+    capability: int = 90,
+    terms: Terms | None = None,
+    config: launch.Configuration | None = None,
 ) -> Compiled:
     """Compile a kernel as shipped for heads of `width`, for compute capability 8.0 (80), 9.0 (90), and so on.
 
     terms: tensors on the meta device, of 2 batches, 4 heads, 512 queries and keys.
     """
     terms = terms or Terms(0.1)
-    config = launch.configuration(kernel, width, dtype, terms)
     arguments = _arguments(kernel, width, dtype, terms)
-    arguments |= {"BLOCK_N": config.queries, "BLOCK_M": config.keys}
+    if config is None:
+        config = launch.configuration(kernel, arguments["Q"], arguments["K"], arguments["V"], terms)
+    arguments |= launch.tile_arguments(kernel, config, dtype)
+    del arguments["num_warps"], arguments["num_stages"]
     function = KERNELS[kernel]
     constants = {name: value for name, value in arguments.items() if name.isupper() and not _is_pointer(name, value)}
     constants |= {name: None for name, value in arguments.items() if value is None}
@@ -97,12 +105,17 @@ def _arguments(kernel: str, width: int, dtype: torch.dtype, terms: Terms) -> dic
         return arguments | {"OUT": out, "q_tiles": 4, "splits": 1, "o_split": 0} | launch.strides("o", "bhnd", out)
     arguments |= {"GRAD_OUT": out} | launch.strides("g", "bhnd", out)
     if kernel == "queries":
-        return arguments | {"GRAD_Q": out, "GRAD_BIAS": partial, "q_tiles": 4} | launch.strides("dq", "bhnd", out)
+        return (
+            arguments
+            | {"GRAD_Q": out, "GRAD_BIAS": partial, "q_tiles": 4, "WANT_BIAS": False}
+            | launch.strides("dq", "bhnd", out)
+        )
     if kernel == "keys":
         arguments |= {"GRAD_K": out, "GRAD_V": out, "k_tiles": 4}
         return arguments | launch.strides("dk", "bhmd", out) | launch.strides("dv", "bhmd", out)
     assert terms.additive_bias is not None
     arguments |= {"OVER_HEADS": False, "OVER_ROWS": False, "OVER_COLUMNS": False, "B": 2, "q_tiles": 4, "k_tiles": 4}
+    arguments |= {"splits": 1, "split_turns": 2, "da_s": 0}
     return arguments | {"GRAD_ADDITIVE": partial} | launch.strides("da", "rhnm", terms.additive_bias)
 
 
