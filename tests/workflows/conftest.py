@@ -30,7 +30,7 @@ def medpipe(cache: Path) -> Medpipe:
     return call
 
 
-# The whole ablation is 28 networks: two shares of the labelled patients show as much.
+# The whole ablation is 36 networks: two shares of the labelled patients show as much.
 OVERRIDES = {
     "gynecologic_brachytherapy_ablation": ["defaults.segmentation_training.labelled_share=[0.25, 1.0]"],
     "gynecologic_brachytherapy": ["predict.prediction.overlap=0.5"],  # as `medpipe evaluate` predicts
