@@ -2,9 +2,9 @@
 
     python benchmarks/attention_training.py [--seeds 0 1 2] [--steps 300] [--threads 2]
 
-The stage `organs_transformer` of `multi_organ_segmentation` at the demo's size, on generated phantoms: seven organs, patches
-of 32 x 64 x 64 voxels as 512 tokens, batches of 2, AdamW 1e-3 with a cosine. Both kinds get the same data, the same
-first weights and the same draws for each seed; nothing but `attention.kind` differs. Figures are the losses of the
+The stage `organs_transformer` of `multi_organ_segmentation` at the demo's size, on generated phantoms: seven organs,
+patches of 32 x 64 x 64 voxels as 512 tokens, batches of 2, AdamW 1e-3 with a cosine. Both kinds get the same data, the
+same first weights and the same draws for each seed; nothing but `attention.kind` differs. Figures are the losses of the
 training itself, in means of 20 steps: no held-out score. Written after every run; runs that are there are not repeated.
 """
 

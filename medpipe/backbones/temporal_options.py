@@ -100,6 +100,30 @@ class AsFormerOptions(TemporalOptions):
     dropout: Dropout = Field(default=0.5, ge=0, lt=1)
 
 
+class TemporalTransformerOptions(TemporalOptions):
+    """A transformer on sigmoid attention: a window of frames that lie 1, 2, 4, ... apart, layer by layer."""
+
+    name: Literal["temporal_transformer"] = "temporal_transformer"
+    layers: int = Field(default=10, ge=1, le=16)
+    width: int = Field(default=64, ge=2)
+    heads: int = Field(default=4, ge=1)
+    # Frames to either side that a frame looks at, counted in the layer's own steps.
+    window: int = Field(default=16, ge=1)
+    channel_dropout: Dropout = Field(default=0.3, ge=0, lt=1)
+    dropout: Dropout = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def values_fit(self) -> "TemporalTransformerOptions":
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise ValueError(f"'width' {self.width} does not divide into {self.heads} heads of an even width")
+        return self
+
+    @property
+    def receptive_field(self) -> int:
+        """In steps."""
+        return 1 + 2 * self.window * (2**self.layers - 1)
+
+
 class FramewiseOptions(TemporalOptions):
     """Each frame by itself: one hidden layer. What context is worth is measured against it."""
 

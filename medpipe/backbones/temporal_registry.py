@@ -14,6 +14,7 @@ from medpipe.backbones.temporal_options import (
     MsTcnOptions,
     TecnoOptions,
     TemporalOptions,
+    TemporalTransformerOptions,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ TEMPORAL_BACKBONES: dict[str, TemporalEntry] = {
     "ms_tcn": TemporalEntry(MsTcnOptions, "medpipe.backbones.ms_tcn:MsTcn"),
     "tecno": TemporalEntry(TecnoOptions, "medpipe.backbones.tecno:Tecno"),
     "asformer": TemporalEntry(AsFormerOptions, "medpipe.backbones.asformer:AsFormer"),
+    "temporal_transformer": TemporalEntry(
+        TemporalTransformerOptions, "medpipe.backbones.temporal_transformer:TemporalTransformer"
+    ),
     "framewise": TemporalEntry(FramewiseOptions, "medpipe.backbones.framewise:Framewise"),
 }
 

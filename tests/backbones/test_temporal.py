@@ -13,6 +13,7 @@ from medpipe.backbones.temporal_options import (
     MsTcnOptions,
     TecnoOptions,
     TemporalOptions,
+    TemporalTransformerOptions,
 )
 from medpipe.backbones.temporal_registry import TEMPORAL_BACKBONES, build_temporal_backbone
 
@@ -23,6 +24,7 @@ SMALL: dict[str, TemporalOptions] = {
     "ms_tcn": MsTcnOptions(layers=9, refinement_stages=2, refinement_layers=8, width=16),
     "tecno": TecnoOptions(layers=9, width=16),
     "asformer": AsFormerOptions(layers=9, decoders=2, width=16),
+    "temporal_transformer": TemporalTransformerOptions(layers=9, width=16, heads=2, window=5),
     "framewise": FramewiseOptions(width=16),
 }
 LIVE = ["colon_tcn causal", "colon_tcn lagging", "tecno", "framewise"]
@@ -47,6 +49,8 @@ def logits_of(network: nn.Module, frames: torch.Tensor) -> torch.Tensor:
         (MsTcnOptions(), 993_316),
         (TecnoOptions(), 133_042),
         (AsFormerOptions(), 1_129_956),
+        # 131,136 in; ten blocks of 12,480 + 4,160 + 16,576 in products and 452 in norms, scales and biases; 713 out.
+        (TemporalTransformerOptions(), 468_529),
         (FramewiseOptions(), 131_721),
     ],
 )
@@ -57,6 +61,17 @@ def test_sizes_are_the_published_ones(options: TemporalOptions, parameters: int)
 def test_receptive_fields() -> None:
     assert ColonTcnOptions().receptive_field == 49_141
     assert ColonTcnOptions(blocks=13).receptive_field == 98_293
+    assert TemporalTransformerOptions().receptive_field == 32_737
+
+
+def test_the_receptive_field_of_the_transformer_is_what_it_says() -> None:
+    options = TemporalTransformerOptions(layers=4, width=16, heads=2, window=3)
+    network, reach = build(options), (options.receptive_field - 1) // 2
+    network, frames = network.double(), torch.randn(1, 2 * reach + 21, 24).double()
+    changed = frames.clone()
+    changed[:, reach + 10] += 5
+    differs = (logits_of(network, frames) != logits_of(network, changed)).any(-1)[0]
+    assert differs.nonzero().flatten().tolist() == list(range(10, 2 * reach + 11))
 
 
 def test_every_backbone_of_the_table_is_tested_here() -> None:
@@ -122,7 +137,7 @@ def test_a_stream_gives_what_the_offline_form_gives(name: str) -> None:
 
 
 def test_an_offline_network_cannot_be_streamed_and_says_what_can() -> None:
-    for name in ("colon_tcn", "ms_tcn", "asformer"):
+    for name in ("colon_tcn", "ms_tcn", "asformer", "temporal_transformer"):
         with pytest.raises(ValueError, match=r"looks at later frames and cannot run live.*causal: true"):
             build(SMALL[name]).stream()  # type: ignore[operator]
 

@@ -1,8 +1,8 @@
 """The memory-bounded forms as an operator of torch, with its gradients: what torch.compile sees as one node.
 
-Registered by `torch.library.Library` and not by `custom_op` and `register_autograd`: for an operator of twenty arguments
-those take 0.1 to 0.3 ms more a call with gradients (torch 2.11 on a CPU, mostly filling in defaults that are not
-missing), ten times what a short call computes on a GPU.
+Registered by `torch.library.Library` and not by `custom_op` and `register_autograd`: for an operator of twenty
+arguments those take 0.1 to 0.3 ms more a call with gradients (torch 2.11 on a CPU, mostly filling in defaults that are
+not missing), ten times what a short call computes on a GPU.
 """
 
 from collections.abc import Callable
