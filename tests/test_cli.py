@@ -123,3 +123,14 @@ def test_an_unknown_option_of_the_phantom_is_an_error_of_the_command(tmp_path: P
     assert done.returncode == 2
     assert "noise_hu" in done.stderr
     assert not (tmp_path / "here").exists()
+
+
+def test_tuning_kernels_without_a_gpu_is_a_failed_run_that_says_so(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    done = medpipe("bench", "attention", folder=tmp_path, code="from medpipe.cli import main; main()")
+    assert done.returncode == 1
+    assert done.stderr.startswith("medpipe bench attention: ")
+    assert "Traceback" not in done.stderr
