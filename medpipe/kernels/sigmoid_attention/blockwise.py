@@ -61,8 +61,8 @@ def forward(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Tensor:
     for span in spans(terms, q.shape[0], q.shape[2], k.shape[2]):
         if span.num_queries == 0 or span.num_keys == 0:
             continue
-        rows, columns = tiles.tile_sides(span, group)
-        for chunk in tiles.chunks(span, key_heads, group):
+        rows, columns = tiles.tile_sides(span, terms, group)
+        for chunk in tiles.chunks(span, terms, key_heads, group):
             queries = _queries(q, chunk, terms, key_heads)
             total = scores.zeros(*queries.augmented.shape[:3], v.shape[3])
             for cols in tiles.ranges(span.num_keys, columns):
@@ -84,8 +84,8 @@ def backward(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, terms: Terms, wa
     for span in spans(terms, q.shape[0], q.shape[2], k.shape[2]):
         if span.num_queries == 0 or span.num_keys == 0:
             continue
-        rows, columns = tiles.tile_sides(span, group)
-        for chunk in tiles.chunks(span, key_heads, group):
+        rows, columns = tiles.tile_sides(span, terms, group)
+        for chunk in tiles.chunks(span, terms, key_heads, group):
             queries = _queries(q, chunk, terms, key_heads)
             grad_rows = _query_rows(grad_out, chunk, key_heads, scores.dtype)
             grad_q = torch.zeros_like(queries.augmented)

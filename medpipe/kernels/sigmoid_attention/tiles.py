@@ -14,6 +14,7 @@ from medpipe.kernels.sigmoid_attention.terms import UNLIMITED, Span, Terms
 TILE_ELEMENTS = 2**18
 TILE_ROWS = 256
 TILE_COLUMNS = 512
+SMALLEST_SIDE = 64  # of the tiles of a narrow window: below, what a tile costs to begin outweighs its scores
 
 
 @final
@@ -103,9 +104,9 @@ def take_sequences(tensor: Tensor, sequences: slice) -> Tensor:
     return tensor[sequence_rows(sequences, tensor.shape[0], tensor.device)]
 
 
-def chunks(span: Span, key_heads: int, group: int) -> Iterator[Chunk]:
+def chunks(span: Span, terms: Terms, key_heads: int, group: int) -> Iterator[Chunk]:
     """The chunks of a span: whole batches where several fit into a tile, else some heads of one."""
-    rows, columns = tile_sides(span, group)
+    rows, columns = tile_sides(span, terms, group)
     fitting = max(1, TILE_ELEMENTS // max(1, group * rows * columns))
     num_batches = 1 if span.is_packed else span.last - span.first
     heads = -(-key_heads // -(-key_heads // fitting))  # as even as can be
@@ -118,10 +119,17 @@ def chunks(span: Span, key_heads: int, group: int) -> Iterator[Chunk]:
             yield Chunk(span, batches, slice(head, min(head + heads, key_heads)), sequences)
 
 
-def tile_sides(span: Span, group: int) -> tuple[int, int]:
-    """Rows (of each head) and columns of the tiles of a span: even parts, not a full tile and a rest."""
-    rows = even_part(span.num_queries, max(1, TILE_ROWS // group))
-    return rows, even_part(span.num_keys, TILE_COLUMNS)
+def tile_sides(span: Span, terms: Terms, group: int) -> tuple[int, int]:
+    """Rows (of each head) and columns of the tiles of a span: even parts, not a full tile and a rest.
+
+    A window closed on both sides is cut into tiles of about twice its width: in larger ones most scores lie outside.
+    """
+    most_rows, most_columns = TILE_ROWS, TILE_COLUMNS
+    if terms.window_left != UNLIMITED and terms.window_right != UNLIMITED:
+        side = max(SMALLEST_SIDE, 2 * (terms.window_left + terms.window_right + 1))
+        most_rows, most_columns = min(most_rows, side), min(most_columns, side)
+    rows = even_part(span.num_queries, max(1, most_rows // group))
+    return rows, even_part(span.num_keys, most_columns)
 
 
 def even_part(length: int, limit: int) -> int:
