@@ -59,9 +59,11 @@ def _why_not_on(device: torch.device) -> str | None:
     """Asked once a device: looking for triton alone takes 70 to 140 us, several times what a short call computes."""
     if find_spec("triton") is None:
         return "a machine without triton (install medpipe[triton])"
+    if device.type == "cuda" and torch.version.hip is not None:
+        return "a GPU of AMD: part of them is written in NVIDIA's assembly"
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
-        if torch.version.hip is None and capability < triton_launch.OLDEST:
+        if capability < triton_launch.OLDEST:
             return f"a GPU of compute capability {capability[0]}.{capability[1]}, older than 8.0"
     elif not triton_launch.interprets():
         return f"tensors on {device.type} outside Triton's interpreter (TRITON_INTERPRET=1)"

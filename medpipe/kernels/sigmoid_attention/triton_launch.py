@@ -92,7 +92,7 @@ def has_descriptors(*tensors: Tensor) -> bool:
 def is_hopper(device: torch.device) -> bool:
     """Whether tensors on this device are read by a GPU of compute capability 9.0 or later; 'meta' stands for one."""
     if device.type == "cuda":
-        return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
+        return torch.cuda.get_device_capability(device) >= (9, 0)
     return device.type == "meta"
 
 
