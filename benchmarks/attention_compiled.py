@@ -2,7 +2,7 @@
 
     python benchmarks/attention_compiled.py [--kernels forward ...] [--widths 64 ...] [--processes 2]
 
-Each entry of the table for compute capability 9.0, and for 8.0 where it reads by pointers; bf16 and fp16 for entries of
+Each entry of the table for compute capability 9.0, and for 8.0 those that are used there; bf16 and fp16 for entries of
 16 bits, float32 for the others. Stored: registers and spilled bytes a thread, shared memory a block, special function
 instructions a score, the tensor core instruction. Bar: none spills, fits into the shared memory of an A100 or H100, and
 uses HGMMA on 9.0 with operands of 16 bits. Written after every entry.
@@ -29,9 +29,9 @@ Job = tuple[str, str, str, int]  # kernel, name in the table, dtype, capability
 def jobs(kernels: list[str], widths: list[int]) -> list[Job]:
     found = []
     for kernel in kernels:
-        for name, entry in table()[kernel].items():
+        for name in table()[kernel]:
             width, itemsize = name.split("/")[:2]
-            capabilities = (80, 90) if Configuration(*entry).reads == "pointers" else (90,)
+            capabilities = (80, 90) if name.count("/") == 1 else (90,)
             if int(width) in widths:
                 found += [(kernel, name, dtype, one) for dtype in DTYPES[itemsize] for one in capabilities]
     return found

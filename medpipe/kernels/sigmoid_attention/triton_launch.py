@@ -65,12 +65,15 @@ def configuration(kernel: str, q: Tensor, k: Tensor, v: Tensor, terms: Terms) ->
     kind = "tiles" if has_tiles else "causal" if terms.has_band else "full"
     names = keys_of_table(max(q.shape[3], v.shape[3]), q.dtype.itemsize, k.shape[2], kind)
     rows = table()[kernel]
-    entries = [Configuration(*rows[name]) for name in names if name in rows]
-    found = entries[0] if entries[0].reads == "pointers" or has_descriptors(q, k, v) else entries[-1]
+    special, plain = rows.get(names[0]), Configuration(*rows[names[1]])
+    found = plain
+    if special is not None and is_hopper(q.device):  # tuned there, and some would spill on an A100
+        tuned = Configuration(*special)
+        found = tuned if tuned.reads == "pointers" or has_descriptors(q, k, v) else plain
     is_default = terms.bias is None and terms.bias_value is None and terms.additive_bias is None
     if found.weights != "polynomial" and (not is_hopper(q.device) or (found.weights == "tanh" and not is_default)):
         found = found._replace(weights="polynomial")
-    if kernel == "forward" and has_tiles and names[0] not in rows:
+    if kernel == "forward" and has_tiles and found is plain:
         return found._replace(queries=min(found.queries, 64), keys=min(found.keys, 64), stages=min(found.stages, 2))
     return found
 

@@ -77,8 +77,8 @@ def test_entries_of_the_table_compile_for_hopper(
 def test_a_configuration_is_looked_up_by_what_a_call_is() -> None:
     from medpipe.kernels.sigmoid_attention.triton_launch import configuration, table
 
-    def of(kernel: str, tokens: int, *, stride: int = 64, **terms: Any) -> list[Any]:
-        rows = torch.empty(1, tokens, 2, stride, dtype=torch.bfloat16, device="meta")
+    def of(kernel: str, tokens: int, *, stride: int = 64, device: str = "meta", **terms: Any) -> list[Any]:
+        rows = torch.empty(1, tokens, 2, stride, dtype=torch.bfloat16, device=device)
         q = rows.transpose(1, 2)[..., :64]
         found = configuration(kernel, q, q, q, Terms(0.1, **terms))
         return list(found)[: len(table()[kernel]["64/2"])]
@@ -90,6 +90,8 @@ def test_a_configuration_is_looked_up_by_what_a_call_is() -> None:
     assert of("forward", 9000, stride=65) == rows["64/2"], "rows of 130 bytes are none for the copy engine"
     bias = torch.empty(1, 1, 9000, 9000, device="meta")
     assert max(of("forward", 9000, additive_bias=bias)[:2]) <= 64
+    assert of("forward", 512, device="cpu") == rows["64/2"], "what was tuned on Hopper is used there alone"
+    assert max(of("forward", 512, device="cpu", additive_bias=bias)[:2]) <= 64
 
 
 def test_the_tangent_stands_for_no_other_bias(monkeypatch: pytest.MonkeyPatch) -> None:
