@@ -4,7 +4,8 @@ All times by CUDA events, the median of as many repeats as fit into `--seconds`:
 
 forward_s, backward_s    one call, as triton.testing.do_bench times it: what lies in L2 is overwritten before each. The
                          backward is timed alone, torch.autograd.grad on one kept graph; both_s is the sum of the two.
-                         The overwriting lets the host run ahead, so these are times of the device
+                         The overwriting takes some 0.1 ms, in which the host runs ahead: times of the device where a
+                         call takes the host no longer than that, else times of the host
 graph_forward_s, ...     replays of a CUDA graph of up to 20 calls, which follow one another and may find their operands
                          in L2; graph_both_s is forward and backward captured together, graph_backward_s the difference
 called_forward_s, ...    by the host's clock, 50 calls and a wait: with the costs of launching; short calls alone

@@ -352,6 +352,7 @@ def bench(
     table: Annotated[Path | None, typer.Option(help="Table to write, for another place than the package.")] = None,
     width: Annotated[list[int] | None, typer.Option(help="Of heads; may be repeated. Default: 16, 64, 128.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="That compile side by side.")] = 12,
+    result: Annotated[Path | None, typer.Option(help="JSON file for all times.")] = None,
 ) -> None:
     """Time the configurations of the GPU kernels on this machine's GPU, each checked first."""
     try:
@@ -360,10 +361,10 @@ def bench(
         fail(f"medpipe bench {what}: {error}; install medpipe[triton]", FAILED)
     target = (table or tuning.TABLE) if tune else None
     try:
-        tuning.tune(width or [16, 64, 128], processes=processes, table=target)
+        tuning.tune(width or [16, 64, 128], processes=processes, table=target, result=result)
     except RuntimeError as error:
         fail(f"medpipe bench {what}: {error}", FAILED)
-    print(f"written: {target}" if target else "nothing was written; --tune writes the table")
+    print(f"written: {target}" if target else "the table is as it was; --tune writes it")
 
 
 def listed(values: list[str] | None) -> list[str]:

@@ -24,7 +24,7 @@ def _forward(
     attn_mask: Tensor | None, key_lengths: Tensor | None, query_lengths: Tensor | None, cu_seqlens_q: Tensor | None,
     cu_seqlens_k: Tensor | None, q_regions: Tensor | None, k_regions: Tensor | None, alibi_slopes: Tensor | None,
     axis_sizes: list[int], scale: float, bias_value: float | None, window_left: int, window_right: int,
-    impl: str = "",
+    impl: str = dispatch.BY_DEVICE,
 ) -> Tensor:  # fmt: skip
     """(B, H, N, Dv). Arguments as of `Terms`, which an operator's signature cannot hold; impl as in `dispatch`."""
     terms = Terms(
@@ -44,7 +44,7 @@ def _backward(
     additive_bias: Tensor | None, axis_tables: Tensor | None, attn_mask: Tensor | None, key_lengths: Tensor | None,
     query_lengths: Tensor | None, cu_seqlens_q: Tensor | None, cu_seqlens_k: Tensor | None, q_regions: Tensor | None,
     k_regions: Tensor | None, alibi_slopes: Tensor | None, axis_sizes: list[int], scale: float,
-    bias_value: float | None, window_left: int, window_right: int, impl: str = "",
+    bias_value: float | None, window_left: int, window_right: int, impl: str = dispatch.BY_DEVICE,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k, v; of bias, additive bias and axis tables, as far as they are wanted, else empty."""
     terms = Terms(

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, final
 
 import torch
+import triton
 from torch import Tensor
 
 from medpipe.kernels.sigmoid_attention import triton_form, triton_launch
@@ -27,9 +29,8 @@ KERNELS = ("forward", "queries", "keys", "additive")
 # What stands for each class of lengths: batch, channels, tokens. Volumes of 96^3 and 128^3 by patches of 16 and 8.
 SHAPES = {"tiny": (2, 768, 216), "short": (2, 768, 512), "middle": (2, 768, 1728), "long": (1, 768, 4096),
           "huge": (2, 2048, 8192)}  # fmt: skip
+MOST_ERROR = 5e-3  # relative, of bf16 in every test
 POINTERS, DESCRIPTORS = "pointers", "descriptors"
-
-
 # (queries, keys, warps) where an additive bias is read, by pointers
 TILES = [(64, 64, 4), (64, 32, 4), (32, 64, 4), (32, 32, 4), (128, 32, 4), (64, 16, 4)]
 OF_TILES = {"additive": [(64, 32, 4), (32, 64, 4), (32, 32, 4), (64, 64, 4), (32, 32, 2), (16, 64, 4)]}
@@ -41,22 +42,20 @@ OF_KEYS = [(64, 64, 4, 2), (64, 64, 4, 3), (32, 64, 4, 3), (64, 128, 8, 3)]
 @final
 @dataclass(frozen=True)
 class Case:
-    """Calls that share entries of the table: (batch, heads, tokens, width), in bf16 or float32."""
+    """Calls in bf16 that share entries of the table: (batch, heads, tokens, width)."""
 
     shape: tuple[int, int, int, int]
     kind: str  # full, causal or tiles: an additive bias of all windows is read
     length: str
-    itemsize: int = 2
 
     @property
     def key(self) -> str:
-        return f"{triton_launch.block(self.shape[3])}/{self.itemsize}/{self.length}/{self.kind}"
+        return f"{triton_launch.block(self.shape[3])}/2/{self.length}/{self.kind}"
 
     def operands(self) -> tuple[list[Tensor], Terms]:
         """q, k, v, the output's gradient; the terms."""
         batch, heads, tokens, width = self.shape
-        dtype = torch.bfloat16 if self.itemsize == 2 else torch.float32
-        draw = [torch.randn(batch, tokens, heads, width, device="cuda").to(dtype).transpose(1, 2) for _ in range(4)]
+        draw = [torch.randn(batch, tokens, heads, width, device="cuda").bfloat16().transpose(1, 2) for _ in range(4)]
         additive = torch.randn(1, heads, tokens, tokens, device="cuda") if self.kind == "tiles" else None
         return draw, Terms(width**-0.5, additive_bias=additive, window_right=0 if self.kind == "causal" else -1)
 
@@ -82,7 +81,7 @@ def candidates(kernel: str, case: Case) -> list[Configuration]:
         return []
     described = [Configuration(*one, DESCRIPTORS) for one in (OF_KEYS if kernel == "keys" else OF_QUERIES)]
     found = [*described, Configuration(64, 64, 4, 2 if kernel == "keys" else 3, POINTERS)]
-    if kernel != "forward" or case.itemsize != 2:
+    if kernel != "forward":
         return found
     forms = ("polynomial", "packed", "tanh") if case.length in ("tiny", "short") else ("polynomial", "packed")
     return [one._replace(weights=form) for form in forms for one in found]
@@ -114,21 +113,28 @@ class Trial:
 
     def expected(self) -> list[Tensor]:
         """By the table's entry that every GPU and call can take, which tests hold against the definition in float64."""
-        width, itemsize = self.qkv[0].shape[3], self.qkv[0].itemsize
-        entry = triton_launch.table()[self.kernel][f"{triton_launch.block(width)}/{itemsize}"]
+        entry = triton_launch.table()[self.kernel][f"{triton_launch.block(self.qkv[0].shape[3])}/2"]
         return [x.double().clone() for x in self.launch(Configuration(*entry))]
 
-    def seconds(self, config: Configuration, expected: list[Tensor]) -> float | None:
-        """None: it does not compile or fit, or is wrong by more than 5e-3, the bound of bf16 in every test."""
-        try:
-            for x in self.grads:
-                x.fill_(torch.nan)
-            pairs = zip(self.launch(config), expected, strict=True)
-            if not all(bool((x.double() - y).norm() <= 5e-3 * y.norm()) for x, y in pairs):
-                return None
-            return seconds(lambda: self.launch(config))
-        except Exception:  # whatever a candidate fails of, it is no candidate
-            return None
+    def error(self, config: Configuration, expected: list[Tensor]) -> float:
+        """Relative root mean square, the worst; not a number where something was not written."""
+        for x in self.grads:
+            x.fill_(torch.nan)
+        with unwritten_is_nan():
+            found = self.launch(config)
+        pairs = zip(found, expected, strict=True)
+        return float(torch.stack([(x.double() - y).norm() / y.norm() for x, y in pairs]).max())
+
+
+@contextmanager
+def unwritten_is_nan() -> Iterator[None]:
+    """New tensors are filled: the memory of an earlier result, handed out again, would look like a right one."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # what `fill_uninitialized_memory` (true) needs
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def compile_share(widths: list[int], share: int, shares: int) -> None:
@@ -171,7 +177,7 @@ def seconds(call: Callable[[], Any], calls: int = 10, repeats: int = 5) -> float
 
 
 def measure(widths: list[int]) -> Iterator[dict[str, Any]]:
-    """Each case and kernel with its candidates, the fastest first; what failed or came out wrong is left out."""
+    """Each case and kernel with its candidates, the fastest first, and what spoke against the others."""
     for case in cases(widths):
         operands = case.operands()
         for kernel in KERNELS:
@@ -179,25 +185,35 @@ def measure(widths: list[int]) -> Iterator[dict[str, Any]]:
             if not tried:
                 continue
             trial = Trial(kernel, operands)
-            expected = trial.expected()
-            times = [(trial.seconds(config, expected), config) for config in tried]
-            ranked = sorted((found, config) for found, config in times if found is not None)
-            if ranked:
-                rows = [{"config": list(config), "ms": round(s * 1e3, 4)} for s, config in ranked]
-                show(case, kernel, rows)
-                yield {"key": case.key, "shape": case.shape, "kernel": kernel, "ranked": rows}
+            expected, ranked, refused = trial.expected(), [], []
+            for config in tried:
+                try:
+                    error = trial.error(config, expected)
+                    if not error <= MOST_ERROR:
+                        refused.append({"config": list(config), "reason": f"error {error:.1e}"})
+                        continue
+                    milliseconds = seconds(lambda c=config, t=trial: t.launch(c)) * 1e3
+                    ranked.append({"config": list(config), "ms": round(milliseconds, 4), "error": error})
+                except Exception as error:  # it does not compile, or not fit: no candidate on this GPU
+                    refused.append({"config": list(config), "reason": str(error).split("\n", 1)[0][:200]})
+            ranked.sort(key=lambda one: one["ms"])
+            show(case, kernel, ranked, refused)
+            yield {"key": case.key, "shape": case.shape, "kernel": kernel, "ranked": ranked, "refused": refused}
 
 
-def show(case: Case, kernel: str, ranked: list[dict[str, Any]]) -> None:
+def show(case: Case, kernel: str, ranked: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
     batch, heads, tokens, width = case.shape
     products = {"forward": 2, "queries": 3, "keys": 4, "additive": 2}[kernel]
     operations = 2 * products * batch * heads * tokens**2 * width / (2 if case.kind == "causal" else 1)
+    rate = f"{operations / ranked[0]['ms'] / 1e9:6.0f} TFLOP/s" if ranked else "none was right: the entry stays"
     best = " | ".join(f"{'x'.join(map(str, one['config']))} {one['ms']:.4f}" for one in ranked[:5])
-    print(f"{case.key:22} {kernel:8} {operations / ranked[0]['ms'] / 1e9:6.0f} TFLOP/s  {best}", flush=True)
+    print(f"{case.key:22} {kernel:8} {rate}  {best}", flush=True)
+    for one in refused:
+        print(f"  left out: {'x'.join(map(str, one['config']))}: {one['reason'][:90]}", flush=True)
 
 
-def tune(widths: list[int], *, processes: int = 12, table: Path | None = TABLE) -> None:
-    """Time every candidate on this GPU and write the fastest of each case into the table; None: print them alone.
+def tune(widths: list[int], *, processes: int = 12, table: Path | None = TABLE, result: Path | None = None) -> None:
+    """Time every candidate on this GPU; the fastest of each case goes into the table, all of them into `result`.
 
     Raises RuntimeError: there is no CUDA device.
     """
@@ -207,13 +223,19 @@ def tune(widths: list[int], *, processes: int = 12, table: Path | None = TABLE) 
     running = [
         subprocess.Popen([sys.executable, "-m", __name__, str(i), str(processes), *names]) for i in range(processes)
     ]
-    for process in running:
-        process.wait()
-    entries: dict[str, dict[str, Any]] = json.loads(TABLE.read_text())
+    if any(process.wait() for process in running):
+        print("a process that compiles was cut off: what it left is compiled one by one", file=sys.stderr)
+    entries: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    found = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__}
+    rows: list[dict[str, Any]] = []
     for one in measure(widths):
-        entries[one["kernel"]][one["key"]] = one["ranked"][0]["config"]
+        rows.append(one)
+        if one["ranked"]:
+            entries[one["kernel"]][one["key"]] = one["ranked"][0]["config"]
         if table is not None:
             table.write_text(render(entries), encoding="utf-8")
+        if result is not None:
+            result.write_text(json.dumps(found | {"cases": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def render(entries: dict[str, dict[str, Any]]) -> str:

@@ -63,3 +63,15 @@ def test_tuning_without_a_gpu_is_refused() -> None:
 
     with pytest.raises(RuntimeError, match="tuning needs a CUDA device"):
         tuning.tune([64])
+
+
+@needs_triton
+def test_what_a_candidate_does_not_write_is_no_number() -> None:
+    from medpipe.kernels.sigmoid_attention import tuning
+
+    del_me = torch.ones(1000)  # memory that is likely to be handed out again
+    del del_me
+    with tuning.unwritten_is_nan():
+        assert torch.empty(1000).isnan().all()
+        assert torch.ones(3).new_empty(3, 5).isnan().all()
+    assert not torch.are_deterministic_algorithms_enabled()
