@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from medpipe.backbones import attention
 from medpipe.backbones.backbone import Backbone
 from medpipe.backbones.masking import Visibility
-from medpipe.backbones.options import HybridOptions
-from medpipe.backbones.stunet import StunetDecoder, initialise, level_size, residual_blocks
+from medpipe.backbones.options import HybridOptions, Stride
+from medpipe.backbones.sparse_map import SparseMap, in_form_of_level, sparse_input
+from medpipe.backbones.stunet import ResidualBlock, StunetDecoder, initialise, residual_blocks
 from medpipe.backbones.tokens import TokenStage
 
 NUM_LEVELS = 6
@@ -31,9 +32,11 @@ class HybridEncoder(nn.Module):
         stunet = options.stunet
         self.channels = stunet.widths[:num_levels]
         self.strides = stunet.level_strides[:num_levels]
-        steps, widths = ((1, 1, 1), *stunet.strides), (in_channels, *self.channels)
+        self.steps: tuple[Stride, ...] = ((1, 1, 1), *stunet.strides)
+        widths = (in_channels, *self.channels)
         self.levels = nn.ModuleList(
-            residual_blocks(widths[level], widths[level + 1], stunet.depth, steps[level]) for level in range(num_levels)
+            residual_blocks(widths[level], widths[level + 1], stunet.depth, self.steps[level])
+            for level in range(num_levels)
         )
         self.levels.apply(initialise)
         self.tokens = nn.ModuleList(
@@ -44,16 +47,27 @@ class HybridEncoder(nn.Module):
 
     def forward(self, x: Tensor, visibility: Visibility | None = None) -> tuple[Tensor, ...]:
         """As of `StunetEncoder`."""
-        size = x.shape[2:]
         if visibility is not None:
-            x = visibility.at(size).only_visible(x)
+            return tuple(level.dense() for level in self.sparse_maps(x, visibility))
         maps = []
-        for number, (blocks, stride) in enumerate(zip(self.levels, self.strides, strict=True)):
-            visible = None if visibility is None else visibility.at(level_size(size, stride))
+        for number, blocks in enumerate(self.levels):
             for block in cast(nn.ModuleList, blocks):
-                x = block(x, visible)
+                x = block(x)
             if number >= FIRST_WITH_TOKENS:
-                x = self.tokens[number - FIRST_WITH_TOKENS](x, visible)
+                x = self.tokens[number - FIRST_WITH_TOKENS](x)
+            maps.append(x)
+        return tuple(maps)
+
+    def sparse_maps(self, volume: Tensor, visibility: Visibility) -> tuple[SparseMap, ...]:
+        """As of `StunetEncoder`; attention runs on the visible voxels alone in either form."""
+        x, maps = sparse_input(volume, visibility), []
+        for number, (blocks, step, channels) in enumerate(zip(self.levels, self.steps, self.channels, strict=False)):
+            x = in_form_of_level(x, step, channels)
+            for block in cast(nn.ModuleList, blocks):
+                x = cast(ResidualBlock, block).sparse(x)
+            if number >= FIRST_WITH_TOKENS:
+                x = x.laid_out(is_gathered=False)
+                x = x.holding(self.tokens[number - FIRST_WITH_TOKENS](x.values, visibility.at(x.size)))
             maps.append(x)
         return tuple(maps)
 

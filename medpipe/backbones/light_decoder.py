@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medpipe.backbones.masking import LevelVisibility, Visibility
 from medpipe.backbones.normalisation import InstanceNorm
 from medpipe.backbones.options import LightDecoderOptions, Stride
+from medpipe.backbones.sparse_map import SparseMap
 
 MASK_VECTOR_SD = 0.02  # of the truncated normal distribution, SparK's
 
@@ -29,10 +29,9 @@ class Densify(nn.Module):
             nn.Identity() if is_plain else nn.Conv3d(channels, width, kernel_size, padding=kernel_size // 2)
         )
 
-    def forward(self, x: Tensor, visible: LevelVisibility) -> Tensor:
-        x = self.norm(x, visible)
-        vector = self.mask_vector.view(1, -1, 1, 1, 1).to(x.dtype)
-        return self.projection(torch.where(visible.is_visible, x, vector))
+    def forward(self, x: SparseMap) -> Tensor:
+        x = self.norm.sparse(x)
+        return self.projection(x.dense(self.mask_vector.to(x.values.dtype)))
 
 
 @final
@@ -83,11 +82,11 @@ class LightDecoder(nn.Module):
         )
         self.head = nn.Conv3d(widths[-1], 1, 1)
 
-    def forward(self, maps: Sequence[Tensor], visibility: Visibility) -> Tensor:
+    def forward(self, maps: Sequence[SparseMap]) -> Tensor:
         """The reconstruction (B, 1, D, H, W) from the encoder's maps, finest first."""
         x: Tensor | None = None
         for features, densify, block in zip(maps[:0:-1], self.densify, self.blocks, strict=True):
-            dense = densify(features, visibility.at(features.shape[2:]))
+            dense = densify(features)
             x = block(dense if x is None else x + dense)
         assert x is not None
         return self.head(x)

@@ -12,6 +12,7 @@ from medpipe.backbones.options import (
     BackboneOptions,
     HybridOptions,
     LightDecoderOptions,
+    SparseForm,
     Stride,
     StunetOptions,
     VisionTransformerOptions,
@@ -38,17 +39,22 @@ class MaskedEncoderNetwork(nn.Module, ABC):
 
 @final
 class SparseMaskedAutoencoder(MaskedEncoderNetwork):
-    """An encoder of convolutions with masked normalisation, and SparK's decoder over its maps."""
+    """An encoder of convolutions on visible voxels alone, and SparK's decoder over its maps.
 
-    def __init__(self, encoder: StunetEncoder | HybridEncoder, light_decoder: LightDecoder) -> None:
+    form: how the encoder computes; the parameters and, to rounding, the results are the same.
+    """
+
+    def __init__(
+        self, encoder: StunetEncoder | HybridEncoder, light_decoder: LightDecoder, form: SparseForm = "measured"
+    ) -> None:
         super().__init__()
+        self.form: SparseForm = form
         self.encoder = encoder
         self.light_decoder = light_decoder
         self.block_size = encoder.strides[-1]
 
     def forward(self, volume: Tensor, is_hidden: Tensor) -> Tensor:
-        visibility = Visibility(is_hidden)
-        return self.light_decoder(self.encoder(volume, visibility), visibility)
+        return self.light_decoder(self.encoder.sparse_maps(volume, Visibility(is_hidden, self.form)))
 
 
 @final
@@ -68,7 +74,11 @@ class TokenMaskedAutoencoder(MaskedEncoderNetwork):
 
 
 def build_sparse_autoencoder(
-    backbone: BackboneOptions, decoder: LightDecoderOptions | None = None, *, in_channels: int = 1
+    backbone: BackboneOptions,
+    decoder: LightDecoderOptions | None = None,
+    *,
+    in_channels: int = 1,
+    form: SparseForm = "measured",
 ) -> MaskedEncoderNetwork:
     """The pretraining network of a backbone. Raises ValueError: the backbone has no sparse form."""
     decoder = decoder or LightDecoderOptions()
@@ -83,4 +93,4 @@ def build_sparse_autoencoder(
             f"backbone '{backbone.name}' has no sparse form, only 'stunet', 'hybrid' and 'vision_transformer' have; "
             "plain masking takes any"
         )
-    return SparseMaskedAutoencoder(encoder, LightDecoder(encoder.channels, encoder.strides, decoder))
+    return SparseMaskedAutoencoder(encoder, LightDecoder(encoder.channels, encoder.strides, decoder), form)

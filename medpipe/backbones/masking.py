@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
-import torch
 from torch import Tensor
+
+from medpipe.backbones.options import SparseForm
+from medpipe.kernels.block_sparse_conv.visible_blocks import BlockGrid, BlockLevel
 
 
 @final
@@ -35,12 +37,13 @@ class Visibility:
     """The visible voxels of a batch on any level, from is_hidden (B, d, h, w) bool, one entry a block.
 
     A level may be as coarse as the blocks or finer by a whole ratio along each axis, not the same along all.
+    `form` says how a network that has both forms computes; the results are equal to rounding.
     """
 
-    def __init__(self, is_hidden: Tensor) -> None:
-        if is_hidden.dtype != torch.bool or is_hidden.ndim != 4:
-            raise ValueError(f"is_hidden must be bool (B, d, h, w), got {is_hidden.dtype} {tuple(is_hidden.shape)}")
+    def __init__(self, is_hidden: Tensor, form: SparseForm = "measured") -> None:
+        self.grid = BlockGrid(is_hidden)
         self.is_hidden = is_hidden
+        self.form: SparseForm = form
         self._levels: dict[tuple[int, ...], LevelVisibility] = {}
 
     def at(self, size: Sequence[int]) -> LevelVisibility:
@@ -54,14 +57,21 @@ class Visibility:
             self._levels[size] = LevelVisibility(self._repeated(size))
         return self._levels[size]
 
-    def _repeated(self, size: tuple[int, ...]) -> Tensor:
+    def blocks_at(self, size: Sequence[int]) -> BlockLevel:
+        """The visible blocks of a level of size (D, H, W). Raises ValueError as `at` does."""
+        return self.grid.level(self._block(size), size)
+
+    def _block(self, size: Sequence[int]) -> tuple[int, ...]:
         blocks = tuple(self.is_hidden.shape[1:])
         if any(edge % block for edge, block in zip(size, blocks, strict=True)):
             raise ValueError(
-                f"a level of {size} voxels (D, H, W) is no whole multiple of the {blocks} blocks of is_hidden: "
+                f"a level of {tuple(size)} voxels (D, H, W) is no whole multiple of the {blocks} blocks of is_hidden: "
                 "draw is_hidden on the coarsest level that sees it"
             )
+        return tuple(edge // block for edge, block in zip(size, blocks, strict=True))
+
+    def _repeated(self, size: tuple[int, ...]) -> Tensor:
         is_visible = ~self.is_hidden
-        for axis, (edge, block) in enumerate(zip(size, blocks, strict=True), start=1):
-            is_visible = is_visible.repeat_interleave(edge // block, dim=axis)
+        for axis, edge in enumerate(self._block(size), start=1):
+            is_visible = is_visible.repeat_interleave(edge, dim=axis)
         return is_visible.unsqueeze(1)

@@ -7,13 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medpipe.backbones.masking import LevelVisibility
+from medpipe.backbones.sparse_map import SparseMap
+from medpipe.kernels.block_sparse_conv.normalisation import block_instance_norm
+from medpipe.kernels.block_sparse_conv.visible_blocks import BlockLevel
 
 
 @final
 class InstanceNorm(nn.Module):
     """Each channel of each sample to mean 0 and variance 1, then an affine map (`weight`, `bias`).
 
-    With `visible`, mean and variance are those of the visible voxels of that sample, and hidden voxels come out 0.
+    `sparse`: mean and variance are those of the visible voxels of that sample, and hidden voxels come out 0.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -22,10 +25,16 @@ class InstanceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, visible: LevelVisibility | None = None) -> Tensor:
-        if visible is None and x.is_cuda:
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:
             return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-        return normalise(x, self.weight, self.bias, self.eps, visible)
+        return normalise(x, self.weight, self.bias, self.eps)
+
+    def sparse(self, x: SparseMap) -> SparseMap:
+        visible = x.visible
+        if isinstance(visible, BlockLevel):
+            return x.holding(block_instance_norm(x.values, self.weight, self.bias, visible, eps=self.eps))
+        return x.holding(normalise(x.values, self.weight, self.bias, self.eps, visible))
 
 
 def normalise(x: Tensor, weight: Tensor, bias: Tensor, eps: float, visible: LevelVisibility | None = None) -> Tensor:

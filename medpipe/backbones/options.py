@@ -12,6 +12,10 @@ from pydantic import Field, model_validator
 from medpipe.config.base import Config, execution
 
 Stride = tuple[int, int, int]  # (D, H, W)
+
+# How an encoder of convolutions computes on visible voxels. masked: dense, then a mask, at the cost of the dense
+# network; gathered: on the visible blocks alone; measured: at each level the one that was measured to be faster there.
+SparseForm = Literal["measured", "gathered", "masked"]
 Step = Annotated[int, Field(ge=1, le=2)]  # more would jump over voxels of the finer level
 LevelStride = tuple[Step, Step, Step]
 Edge = Annotated[int, Field(ge=1, le=7)]

@@ -1,6 +1,5 @@
 """STU-Net (Huang et al., 2023, arXiv:2304.06716), whose encoder also runs on visible blocks alone."""
 
-from collections.abc import Sequence
 from typing import cast, final
 
 import torch
@@ -8,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medpipe.backbones.backbone import Backbone
-from medpipe.backbones.masking import LevelVisibility, Visibility
+from medpipe.backbones.masking import Visibility
 from medpipe.backbones.normalisation import InstanceNorm
 from medpipe.backbones.options import Stride, StunetOptions
+from medpipe.backbones.sparse_map import SparseMap, in_form_of_level, sparse_input
 
 NUM_LEVELS = 6
 SLOPE = 0.01  # of the leaky rectifier, torch's default, which STU-Net uses
@@ -20,8 +20,7 @@ SLOPE = 0.01  # of the leaky rectifier, torch's default, which STU-Net uses
 class ResidualBlock(nn.Module):
     """conv3 - norm - leaky ReLU - conv3 - norm, plus the input (through a 1^3 convolution where `projected`).
 
-    With `visible`, the input must be 0 on hidden voxels and the output is: the masked form of submanifold
-    convolution. It costs what the dense form costs.
+    `sparse` is the same on the visible voxels of a map: submanifold convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: Stride = (1, 1, 1), projected: bool) -> None:
@@ -33,14 +32,21 @@ class ResidualBlock(nn.Module):
         self.norm2 = InstanceNorm(out_channels)
         self.shortcut = nn.Conv3d(in_channels, out_channels, 1, stride=stride) if projected else None
 
-    def forward(self, x: Tensor, visible: LevelVisibility | None = None) -> Tensor:
-        # What a convolution spills onto hidden voxels is left out of the statistics and zeroed by the normalisation.
+    def forward(self, x: Tensor) -> Tensor:
         # In place: neither normalisation nor leaky ReLU needs what is overwritten for its gradient.
-        y = functional.leaky_relu(self.norm1(self.conv1(x), visible), SLOPE, inplace=True)
-        y = self.norm2(self.conv2(y), visible)
+        y = functional.leaky_relu(self.norm1(self.conv1(x)), SLOPE, inplace=True)
+        y = self.norm2(self.conv2(y))
         if self.shortcut is not None:
-            x = self.shortcut(x) if visible is None else visible.only_visible(self.shortcut(x))
+            x = self.shortcut(x)
         return functional.leaky_relu(y.add_(x), SLOPE, inplace=True)
+
+    def sparse(self, x: SparseMap) -> SparseMap:
+        # What a masked convolution spills onto hidden voxels is left out of the statistics and zeroed by the norm.
+        y = self.norm1.sparse(x.convolved(self.conv1))
+        y = self.norm2.sparse(y.holding(functional.leaky_relu(y.values, SLOPE, inplace=True)).convolved(self.conv2))
+        if self.shortcut is not None:
+            x = x.convolved(self.shortcut).cleared()
+        return y.holding(functional.leaky_relu(y.values.add_(x.values), SLOPE, inplace=True))
 
 
 def residual_blocks(in_channels: int, out_channels: int, depth: int, stride: Stride = (1, 1, 1)) -> nn.ModuleList:
@@ -63,10 +69,10 @@ class StunetEncoder(nn.Module):
         super().__init__()
         self.channels = options.widths[:num_levels]
         self.strides = options.level_strides[:num_levels]
-        steps: tuple[Stride, ...] = ((1, 1, 1), *options.strides)
+        self.steps: tuple[Stride, ...] = ((1, 1, 1), *options.strides)  # from each level to the next
         widths = (in_channels, *self.channels)
         self.levels = nn.ModuleList(
-            residual_blocks(widths[level], widths[level + 1], options.depth, steps[level])
+            residual_blocks(widths[level], widths[level + 1], options.depth, self.steps[level])
             for level in range(num_levels)
         )
         self.apply(initialise)
@@ -79,21 +85,26 @@ class StunetEncoder(nn.Module):
         With `visibility` nothing of a hidden voxel reaches any map, and every map is 0 on hidden voxels; with nothing
         hidden the maps are those of the plain encoder. Raises ValueError: a level is no multiple of the block grid.
         """
-        size = x.shape[2:]
         if visibility is not None:
-            x = visibility.at(size).only_visible(x)
+            return tuple(level.dense() for level in self.sparse_maps(x, visibility, num_levels))
         maps = []
-        for blocks, stride in zip(self.levels[:num_levels], self.strides, strict=False):
-            visible = None if visibility is None else visibility.at(level_size(size, stride))
+        for blocks in self.levels[:num_levels]:
             for block in cast(nn.ModuleList, blocks):
-                x = block(x, visible)
+                x = block(x)
             maps.append(x)
         return tuple(maps)
 
-
-def level_size(size: Sequence[int], stride: Stride) -> tuple[int, ...]:
-    """Size (D, H, W) of a level of this stride: convolutions of kernel 3, padding 1 round up."""
-    return tuple(-(-edge // step) for edge, step in zip(size, stride, strict=True))
+    def sparse_maps(
+        self, volume: Tensor, visibility: Visibility, num_levels: int | None = None
+    ) -> tuple[SparseMap, ...]:
+        """The maps of visible voxels, each in the form that its level was computed in."""
+        x, maps = sparse_input(volume, visibility), []
+        for blocks, step, channels in zip(self.levels[:num_levels], self.steps, self.channels, strict=False):
+            x = in_form_of_level(x, step, channels)
+            for block in cast(nn.ModuleList, blocks):
+                x = cast(ResidualBlock, block).sparse(x)
+            maps.append(x)
+        return tuple(maps)
 
 
 @final

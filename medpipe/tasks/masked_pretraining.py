@@ -63,7 +63,7 @@ def build_masked_autoencoder(
     """The network of masked pretraining. Raises ValueError: the backbone has no sparse form."""
     if masking.method == "sparse":
         decoder = LightDecoderOptions(width=masking.decoder_width)
-        sparse = build_sparse_autoencoder(backbone, decoder, in_channels=in_channels)
+        sparse = build_sparse_autoencoder(backbone, decoder, in_channels=in_channels, form=masking.form)
         return MaskedAutoencoder(sparse, sparse.block_size)
     block = backbone.hidden_block or DEFAULT_BLOCK
     return MaskedAutoencoder(build_volume_backbone(backbone, in_channels=in_channels), block)

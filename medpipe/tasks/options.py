@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from medpipe.backbones.options import SparseForm
 from medpipe.config.base import Config, execution
 from medpipe.datasets.augmentation import Axis
 
@@ -92,6 +93,9 @@ class MaskingConfig(Config):
     )
     decoder_width: int = Field(default=128, ge=1)
     teacher: TeacherConfig | None = None
+    form: SparseForm = execution(
+        "measured", description="how convolutions leave out hidden voxels; the results are equal to rounding"
+    )
 
     @model_validator(mode="after")
     def teacher_is_sparse(self) -> "MaskingConfig":

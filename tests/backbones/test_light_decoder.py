@@ -7,17 +7,21 @@ from torch import nn
 from medpipe.backbones.light_decoder import Densify, LightDecoder, UpBlock
 from medpipe.backbones.masking import Visibility
 from medpipe.backbones.options import LightDecoderOptions
+from medpipe.backbones.sparse_map import sparse_input
 
 
-def test_a_hidden_voxel_becomes_the_learned_vector_a_visible_one_is_normalised() -> None:
+@pytest.mark.parametrize("is_gathered", [False, True])
+def test_a_hidden_voxel_becomes_the_learned_vector_a_visible_one_is_normalised(is_gathered: bool) -> None:
     torch.manual_seed(0)
     densify = Densify(3, 3, kernel_size=1)
     assert isinstance(densify.projection, nn.Identity)
-    visible = Visibility(torch.tensor([[[[True, False]]]])).at((2, 2, 4))
-    x = visible.only_visible(torch.randn(1, 3, 2, 2, 4))
-    dense = densify(x, visible)
+    half = Visibility(torch.tensor([[[[True, False]]]]))
+    x = sparse_input(torch.randn(1, 3, 2, 2, 4), half).laid_out(is_gathered=is_gathered)
+    dense = densify(x)
     assert torch.equal(dense[0, :, 0, 0, 0], densify.mask_vector)
-    assert torch.equal(dense[..., 2:], densify.norm(x, visible)[..., 2:])
+    assert torch.equal(dense[..., 2:], densify.norm.sparse(x).dense()[..., 2:])
+    of_vector = torch.autograd.grad(dense.square().sum(), densify.mask_vector)[0]
+    torch.testing.assert_close(of_vector, 2 * 8 * densify.mask_vector)  # eight hidden voxels
 
 
 @pytest.mark.parametrize(("channels", "width", "kernel"), [(16, 16, None), (16, 8, 1)])

@@ -6,6 +6,9 @@ from torch import Tensor
 
 from medpipe.backbones.masking import Visibility
 from medpipe.backbones.normalisation import InstanceNorm
+from medpipe.backbones.sparse_map import SparseMap, sparse_input
+
+FORMS = pytest.mark.parametrize("form", ["masked", "gathered"])
 
 
 def random_norm(channels: int) -> InstanceNorm:
@@ -13,6 +16,10 @@ def random_norm(channels: int) -> InstanceNorm:
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     return norm
+
+
+def in_form(x: Tensor, visibility: Visibility, form: str) -> SparseMap:
+    return sparse_input(x, visibility).laid_out(is_gathered=form == "gathered")
 
 
 def normalised_by_definition(x: Tensor, is_visible: Tensor, norm: InstanceNorm) -> Tensor:
@@ -36,12 +43,14 @@ def half_hidden() -> Visibility:
     return Visibility(is_hidden)
 
 
-def test_the_masked_form_is_the_definition_in_value_and_gradient(half_hidden: Visibility) -> None:
+@FORMS
+def test_the_sparse_forms_are_the_definition_in_value_and_gradient(half_hidden: Visibility, form: str) -> None:
     torch.manual_seed(0)
     norm, visible = random_norm(4), half_hidden.at((4, 6, 4))
     x = torch.randn(3, 4, 4, 6, 4, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(x)
-    actual, expected = norm(x, visible), normalised_by_definition(x, visible.is_visible, norm)
+    actual = norm.sparse(in_form(x, half_hidden, form)).dense()
+    expected = normalised_by_definition(x, visible.is_visible, norm)
     torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
     inputs = (x, norm.weight, norm.bias)
     torch.testing.assert_close(
@@ -52,32 +61,35 @@ def test_the_masked_form_is_the_definition_in_value_and_gradient(half_hidden: Vi
     )
 
 
-def test_with_nothing_hidden_it_is_the_plain_form() -> None:
+@FORMS
+def test_with_nothing_hidden_it_is_the_plain_form(form: str) -> None:
     torch.manual_seed(0)
     norm, x = random_norm(4), torch.randn(2, 4, 4, 4, 6, dtype=torch.float64)
-    visible = Visibility(torch.zeros(2, 2, 2, 3, dtype=torch.bool)).at((4, 4, 6))
-    torch.testing.assert_close(norm(x, visible), norm(x), atol=1e-12, rtol=0)
+    nothing = Visibility(torch.zeros(2, 2, 2, 3, dtype=torch.bool))
+    torch.testing.assert_close(norm.sparse(in_form(x, nothing, form)).dense(), norm(x), atol=1e-12, rtol=0)
     reference = torch.nn.functional.instance_norm(x, weight=norm.weight, bias=norm.bias)
     torch.testing.assert_close(norm(x), reference, atol=1e-12, rtol=0)
 
 
-def test_a_sample_without_a_visible_voxel_gives_zeros_and_finite_gradients(half_hidden: Visibility) -> None:
+@FORMS
+def test_a_sample_without_a_visible_voxel_gives_zeros_and_finite_gradients(half_hidden: Visibility, form: str) -> None:
     norm = InstanceNorm(2)
     x = torch.randn(3, 2, 4, 4, 4, requires_grad=True)
-    out = norm(x, half_hidden.at((4, 4, 4)))
+    out = norm.sparse(in_form(x, half_hidden, form)).dense()
     out.square().sum().backward()
     assert torch.count_nonzero(out[2]) == 0
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
 
 
-def test_half_precision_keeps_its_sums_in_single_precision() -> None:
+@FORMS
+def test_half_precision_keeps_its_sums_in_single_precision(form: str) -> None:
     # 4096 values around 1000: in float16 their sum would be infinite, in bfloat16 it would stop growing.
     x = 1000 + torch.randn(1, 1, 16, 16, 16)
-    visible = Visibility(torch.zeros(1, 1, 1, 1, dtype=torch.bool)).at((16, 16, 16))
+    nothing = Visibility(torch.zeros(1, 1, 1, 1, dtype=torch.bool))
     for dtype in (torch.float16, torch.bfloat16):
         rounded = x.to(dtype)
-        out = InstanceNorm(1)(rounded, visible)
+        out = InstanceNorm(1).sparse(in_form(rounded, nothing, form)).dense()
         assert out.dtype == dtype
         # One rounding of values up to 4 to an eighth bit (bfloat16).
         torch.testing.assert_close(out.float(), InstanceNorm(1)(rounded.float()), atol=2**-7, rtol=2**-8)
@@ -85,14 +97,17 @@ def test_half_precision_keeps_its_sums_in_single_precision() -> None:
 
 def test_memory_format_changes_nothing(half_hidden: Visibility) -> None:
     norm, x = InstanceNorm(4), torch.randn(3, 4, 4, 4, 4)
-    visible, last = half_hidden.at((4, 4, 4)), x.to(memory_format=torch.channels_last_3d)
+    last = x.to(memory_format=torch.channels_last_3d)
     # Sums of 64 values in another order: a few roundings of float32.
-    torch.testing.assert_close(norm(last, visible), norm(x, visible), atol=1e-6, rtol=1e-5)
+    outputs = [norm.sparse(sparse_input(values, half_hidden)).values for values in (last, x)]
+    torch.testing.assert_close(*outputs, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(norm(last), norm(x), atol=1e-6, rtol=1e-5)
 
 
 def test_a_mean_far_from_zero_costs_no_accuracy() -> None:
     x = (20 + torch.randn(1, 2, 32, 64, 64)).to(memory_format=torch.channels_last_3d)
+    nothing = Visibility(torch.zeros(1, 2, 4, 4, dtype=torch.bool))
     reference = torch.nn.functional.instance_norm(x.double())
     # Values of 20 have an error of 1e-6 in float32; group_norm is off by 1e-2 here.
-    torch.testing.assert_close(InstanceNorm(2)(x).double(), reference, atol=1e-5, rtol=0)
+    for out in (InstanceNorm(2)(x), InstanceNorm(2).sparse(in_form(x, nothing, "gathered")).dense()):
+        torch.testing.assert_close(out.double(), reference, atol=1e-5, rtol=0)

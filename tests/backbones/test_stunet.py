@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from medpipe.backbones.masking import Visibility
-from medpipe.backbones.options import StunetOptions
+from medpipe.backbones.options import SparseForm, StunetOptions
+from medpipe.backbones.sparse_map import sparse_input
 from medpipe.backbones.stunet import ResidualBlock, Stunet, StunetEncoder
 
+FORMS = pytest.mark.parametrize("form", ["masked", "gathered", "measured"])
 TINY = StunetOptions(size="tiny", tiny_width=4)
 PUBLISHED_COUNTS = {"small": 14.597e6, "base": 58.263e6, "large": 440.303e6, "huge": 1457.326e6}
 
@@ -71,19 +73,21 @@ def test_every_parameter_has_a_gradient() -> None:
             assert parameter.grad.abs().max() > 1e-9, name
 
 
-def test_changing_hidden_voxels_changes_nothing_bit_for_bit(encoder: StunetEncoder) -> None:
+@FORMS
+def test_changing_hidden_voxels_changes_nothing_bit_for_bit(encoder: StunetEncoder, form: SparseForm) -> None:
     encoder = encoder.float()
     is_hidden = is_hidden_blocks(2, 2, 2, 3)
     visible = Visibility(is_hidden).at((32, 32, 48)).is_visible
     volume = torch.randn(2, 1, 32, 32, 48)
-    expected = encoder(volume, Visibility(is_hidden))
+    expected = encoder(volume, Visibility(is_hidden, form))
     for value in (1e6, -math.inf, math.nan):
-        actual = encoder(torch.where(visible, volume, value), Visibility(is_hidden))
+        actual = encoder(torch.where(visible, volume, value), Visibility(is_hidden, form))
         assert all(torch.equal(x, y) for x, y in zip(actual, expected, strict=True)), value
 
 
-def test_every_map_is_zero_on_hidden_voxels_and_nowhere_else(encoder: StunetEncoder) -> None:
-    visibility = Visibility(is_hidden_blocks(2, 2, 2, 3))
+@FORMS
+def test_every_map_is_zero_on_hidden_voxels_and_nowhere_else(encoder: StunetEncoder, form: SparseForm) -> None:
+    visibility = Visibility(is_hidden_blocks(2, 2, 2, 3), form)
     maps = encoder(torch.randn(2, 1, 32, 32, 48).double(), visibility)
     assert len(maps) == 5
     for x in maps:
@@ -91,27 +95,44 @@ def test_every_map_is_zero_on_hidden_voxels_and_nowhere_else(encoder: StunetEnco
         assert torch.equal(x != 0, is_visible)
 
 
-def test_a_batch_of_two_is_two_batches_of_one(encoder: StunetEncoder) -> None:
+@FORMS
+def test_a_batch_of_two_is_two_batches_of_one(encoder: StunetEncoder, form: SparseForm) -> None:
     volume, is_hidden = torch.randn(2, 1, 32, 32, 48).double(), is_hidden_blocks(2, 2, 2, 3)
     assert is_hidden[0].sum() != is_hidden[1].sum()
-    together = encoder(volume, Visibility(is_hidden))
+    together = encoder(volume, Visibility(is_hidden, form))
     for sample in range(2):
         one = slice(sample, sample + 1)
-        alone = encoder(volume[one], Visibility(is_hidden[one]))
+        alone = encoder(volume[one], Visibility(is_hidden[one], form))
         torch.testing.assert_close([x[one] for x in together], list(alone), atol=1e-12, rtol=1e-12)
 
 
-def test_with_nothing_hidden_it_is_the_plain_encoder(encoder: StunetEncoder) -> None:
+@FORMS
+def test_with_nothing_hidden_it_is_the_plain_encoder(encoder: StunetEncoder, form: SparseForm) -> None:
     volume, nothing = torch.randn(2, 1, 32, 32, 48), torch.zeros(2, 2, 2, 3, dtype=torch.bool)
-    sparse, plain = encoder(volume.double(), Visibility(nothing)), encoder(volume.double())
+    sparse, plain = encoder(volume.double(), Visibility(nothing, form)), encoder(volume.double())
     torch.testing.assert_close(sparse, plain, atol=1e-12, rtol=1e-12)
     encoder = encoder.float()
     # Ten normalisations and as many convolutions in float32, values of order ten.
-    torch.testing.assert_close(encoder(volume, Visibility(nothing)), encoder(volume), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoder(volume, Visibility(nothing, form)), encoder(volume), atol=1e-4, rtol=1e-4)
 
 
-def test_half_precision_is_near_single_precision(encoder: StunetEncoder) -> None:
-    encoder, visibility = encoder.float(), Visibility(is_hidden_blocks(1, 2, 2, 3))
+@pytest.mark.parametrize("form", ["gathered", "measured"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_the_forms_agree_in_maps_and_gradients(encoder: StunetEncoder, form: SparseForm, share: float) -> None:
+    volume = torch.randn(2, 1, 32, 48, 64, requires_grad=True, dtype=torch.float64)
+    is_hidden = torch.rand(2, 2, 3, 4, generator=torch.Generator().manual_seed(3)) < share
+    leaves = [volume, *encoder.parameters()]
+    masked, other = (encoder(volume, Visibility(is_hidden, kind)) for kind in ("masked", form))
+    torch.testing.assert_close(other, masked, atol=1e-10, rtol=1e-10)
+    directions = [torch.randn_like(x) for x in masked]
+    expected, actual = (torch.autograd.grad(maps, leaves, directions) for maps in (masked, other))
+    for x, y in zip(actual, expected, strict=True):
+        torch.testing.assert_close(x, y, atol=1e-10 * float(y.abs().max().clamp(min=1)), rtol=0)
+
+
+@FORMS
+def test_half_precision_is_near_single_precision(encoder: StunetEncoder, form: SparseForm) -> None:
+    encoder, visibility = encoder.float(), Visibility(is_hidden_blocks(1, 2, 2, 3), form)
     volume = torch.randn(1, 1, 32, 32, 48)
     single = encoder(volume, visibility, num_levels=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -122,12 +143,13 @@ def test_half_precision_is_near_single_precision(encoder: StunetEncoder) -> None
         assert torch.count_nonzero(x.masked_fill(visibility.at(x.shape[2:]).is_visible, 0)) == 0
 
 
-def test_blocks_need_not_be_cubes() -> None:
+@FORMS
+def test_blocks_need_not_be_cubes(form: SparseForm) -> None:
     torch.manual_seed(0)
     strides = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
     encoder = StunetEncoder(StunetOptions(size="tiny", tiny_width=4, strides=strides), num_levels=5)
     assert encoder.strides[-1] == (8, 16, 16)
-    visibility = Visibility(is_hidden_blocks(1, 2, 2, 3))
+    visibility = Visibility(is_hidden_blocks(1, 2, 2, 3), form)
     volume = torch.randn(1, 1, 16, 32, 48)
     maps = encoder(volume, visibility)
     assert tuple(maps[-1].shape[2:]) == (2, 2, 3)
@@ -179,7 +201,8 @@ def leaky(sites: dict[Site, np.ndarray]) -> dict[Site, np.ndarray]:
 
 
 @pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 2)])
-def test_the_masked_block_is_the_submanifold_block_by_definition(stride: tuple[int, int, int]) -> None:
+@FORMS
+def test_a_sparse_block_is_the_submanifold_block_by_definition(stride: tuple[int, int, int], form: SparseForm) -> None:
     torch.manual_seed(0)
     block = ResidualBlock(2, 3, stride=stride, projected=True).double()
     assert block.shortcut is not None
@@ -194,7 +217,8 @@ def test_the_masked_block_is_the_submanifold_block_by_definition(stride: tuple[i
     shortcut = convolved_by_definition(sites, block.shortcut, outputs)
     expected = leaky({site: y[site] + shortcut[site] for site in outputs})
 
-    actual = block(volume, coarse).detach().numpy()[0]
+    x = sparse_input(volume, visibility).laid_out(is_gathered=form == "gathered")
+    actual = block.sparse(x).dense().detach().numpy()[0]
     for site in outputs:
         np.testing.assert_allclose(actual[(slice(None), *site)], expected[site], atol=1e-12)
     assert np.count_nonzero(actual.any(axis=0)) == len(outputs)
