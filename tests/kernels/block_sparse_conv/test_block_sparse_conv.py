@@ -107,7 +107,7 @@ def test_volumes_come_back_with_what_is_asked_for_where_they_are_hidden(at: Sett
 def test_blocks_of_a_single_voxel_and_of_thirty_two() -> None:
     for edge, side in ((1, 5), (32, 64)):
         grid = BlockGrid(torch.rand(1, *(side // edge,) * 3) < 0.5)
-        at = Setting(grid, (edge,) * 3, (side,) * 3)
+        at = Setting(grid, (edge, edge, edge), (side, side, side))
         x, weight = random(1, 2, *at.size), random(2, 2, 3, 3, 3)
         blocks, target = block_conv3d(to_blocks(x, at.level), weight, None, at.level)
         expected = reference.conv3d(x, weight, None, at.visible(), at.visible())
