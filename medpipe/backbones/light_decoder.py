@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medpipe.backbones.masking import Visibility
 from medpipe.backbones.normalisation import InstanceNorm
 from medpipe.backbones.options import LightDecoderOptions, Stride
-from medpipe.backbones.sparse_map import SparseMap
+from medpipe.backbones.sparse_map import SparseMap, in_form_of_level, sparse_input
 
 MASK_VECTOR_SD = 0.02  # of the truncated normal distribution, SparK's
 
@@ -52,6 +53,14 @@ class UpBlock(nn.Module):
         x = functional.relu6(self.norm1(self.conv1(self.upsample(x))), inplace=True)
         return self.norm2(self.conv2(x))
 
+    def on_blocks(self, x: Tensor, chosen: Visibility) -> SparseMap:
+        """The same on the blocks that are visible in `chosen`, which see nothing of others behind the upsampling."""
+        upsampled = sparse_input(self.upsample(x), chosen)
+        y = in_form_of_level(upsampled, (1, 1, 1), self.conv1.out_channels).convolved(self.conv1)
+        y = self.norm1.sparse(y)
+        y = y.holding(functional.relu6(y.values, inplace=True)).convolved(self.conv2)
+        return self.norm2.sparse(y)
+
 
 @final
 class LightDecoder(nn.Module):
@@ -81,12 +90,22 @@ class LightDecoder(nn.Module):
             for width, next_width, step in zip(widths[:-1], widths[1:], steps, strict=True)
         )
         self.head = nn.Conv3d(widths[-1], 1, 1)
+        self.hidden_only = options.hidden_only
 
     def forward(self, maps: Sequence[SparseMap]) -> Tensor:
-        """The reconstruction (B, 1, D, H, W) from the encoder's maps, finest first."""
-        x: Tensor | None = None
-        for features, densify, block in zip(maps[:0:-1], self.densify, self.blocks, strict=True):
-            dense = densify(features)
-            x = block(dense if x is None else x + dense)
-        assert x is not None
-        return self.head(x)
+        """The reconstruction (B, 1, D, H, W) from the encoder's maps, finest first; 0 where it is not asked for."""
+        *coarser, last = self.blocks
+        read = [densify(features) for features, densify in zip(maps[:0:-1], self.densify, strict=True)]
+        x = read[0]
+        for block, finer in zip(coarser, read[1:], strict=True):
+            x = block(x) + finer
+        if not self.hidden_only:
+            return self.head(last(x))
+        seen = maps[0].visibility
+        return (
+            cast(UpBlock, last)
+            .on_blocks(x, Visibility(~seen.is_hidden, seen.form))
+            .convolved(self.head)
+            .cleared()
+            .dense()
+        )

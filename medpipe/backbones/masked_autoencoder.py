@@ -83,6 +83,8 @@ def build_sparse_autoencoder(
     """The pretraining network of a backbone. Raises ValueError: the backbone has no sparse form."""
     decoder = decoder or LightDecoderOptions()
     if isinstance(backbone, VisionTransformerOptions):
+        if decoder.hidden_only:
+            raise ValueError("a decoder on hidden blocks alone needs an encoder of convolutions (stunet, hybrid)")
         return TokenMaskedAutoencoder(backbone, decoder_width=decoder.width, in_channels=in_channels)
     if isinstance(backbone, HybridOptions):
         encoder = HybridEncoder(backbone, in_channels=in_channels, num_levels=NUM_PRETRAINED_LEVELS)

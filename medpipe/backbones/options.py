@@ -354,3 +354,5 @@ class LightDecoderOptions(Config):
     min_width: int = Field(default=8, ge=1)
     # Kernel edge of the transposed convolution where it doubles the grid; 2 costs an eighth of 4.
     upsampling_kernel: Literal[2, 4] = 4
+    # The finest block runs on the hidden blocks alone, which see no visible neighbour there: the loss reads no others.
+    hidden_only: bool = False

@@ -54,6 +54,8 @@ class MaskedPretraining(Stage):
                     f"got {self.backbone.name}; or set method: dense"
                 )
             divisor = self.backbone.hidden_block
+        if self.masking.decoder_hidden_only and self.backbone.name not in ("stunet", "hybrid"):
+            raise ValueError(f"masking.decoder_hidden_only needs stunet or hybrid, got {self.backbone.name}")
         check_patch_fits(self.patches.size, divisor, self.backbone.name)
         return self
 

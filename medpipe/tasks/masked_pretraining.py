@@ -62,7 +62,7 @@ def build_masked_autoencoder(
 ) -> MaskedAutoencoder:
     """The network of masked pretraining. Raises ValueError: the backbone has no sparse form."""
     if masking.method == "sparse":
-        decoder = LightDecoderOptions(width=masking.decoder_width)
+        decoder = LightDecoderOptions(width=masking.decoder_width, hidden_only=masking.decoder_hidden_only)
         sparse = build_sparse_autoencoder(backbone, decoder, in_channels=in_channels, form=masking.form)
         return MaskedAutoencoder(sparse, sparse.block_size)
     block = backbone.hidden_block or DEFAULT_BLOCK

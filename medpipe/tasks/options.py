@@ -92,6 +92,9 @@ class MaskingConfig(Config):
         default=True, description="hidden blocks of air alone (SD below the floor / 20) cost nothing"
     )
     decoder_width: int = Field(default=128, ge=1)
+    decoder_hidden_only: bool = Field(
+        default=False, description="the decoder's finest block runs on hidden blocks alone, which is cheaper"
+    )
     teacher: TeacherConfig | None = None
     form: SparseForm = execution(
         "measured", description="how convolutions leave out hidden voxels; the results are equal to rounding"

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from medpipe.backbones.masked_autoencoder import SparseMaskedAutoencoder, build_sparse_autoencoder
-from medpipe.backbones.options import LightDecoderOptions, SegResNetOptions, StunetOptions
+from medpipe.backbones.masking import Visibility
+from medpipe.backbones.options import (
+    LightDecoderOptions,
+    SegResNetOptions,
+    SparseForm,
+    StunetOptions,
+    VisionTransformerOptions,
+)
 from medpipe.backbones.stunet import Stunet
 
 TINY = StunetOptions(size="tiny", tiny_width=4)
@@ -73,3 +80,40 @@ def test_blocks_that_are_no_cubes_work_throughout() -> None:
 def test_a_backbone_without_a_sparse_form_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'segresnet' has no sparse form"):
         build_sparse_autoencoder(SegResNetOptions())
+
+
+@pytest.mark.parametrize("form", ["masked", "gathered"])
+def test_a_decoder_on_hidden_blocks_alone_reconstructs_those_and_no_others(form: SparseForm) -> None:
+    torch.manual_seed(0)
+    options = LightDecoderOptions(width=32, min_width=4, hidden_only=True)
+    network = build_sparse_autoencoder(TINY, options, form=form).double()
+    y = network(torch.randn(2, 1, 32, 32, 48).double(), IS_HIDDEN)
+    is_hidden = ~Visibility(IS_HIDDEN).at((32, 32, 48)).is_visible
+    assert torch.equal(y != 0, is_hidden)
+    y.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_both_forms_of_the_whole_network_have_one_loss_curve() -> None:
+    curves = []
+    for form in ("masked", "gathered", "measured"):
+        torch.manual_seed(0)
+        options = LightDecoderOptions(width=32, min_width=4, hidden_only=True)
+        network = build_sparse_autoencoder(TINY, options, form=form).double()
+        volume, optimiser = torch.randn(2, 1, 32, 32, 48).double(), torch.optim.SGD(network.parameters(), 0.05)
+        curve = []
+        for _ in range(5):
+            loss = (network(volume, IS_HIDDEN) - volume).square().mean()
+            curve.append(float(loss.detach()))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        curves.append(curve)
+    assert curves[0][-1] < curves[0][0]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-10)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-10)
+
+
+def test_a_transformer_has_no_decoder_on_hidden_blocks_alone() -> None:
+    with pytest.raises(ValueError, match="encoder of convolutions"):
+        build_sparse_autoencoder(VisionTransformerOptions(size="tiny"), LightDecoderOptions(hidden_only=True))
