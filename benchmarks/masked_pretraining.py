@@ -50,7 +50,7 @@ def build(options: argparse.Namespace, form: SparseForm) -> SparseMaskedAutoenco
     decoder = LightDecoderOptions(width=options.decoder_width)
     network = build_sparse_autoencoder(StunetOptions(size=options.size), decoder, form=form)
     assert isinstance(network, SparseMaskedAutoencoder)
-    return network.to(options.device).to(memory_format=torch.channels_last_3d)
+    return network.to(options.device).to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
 
 
 def hide(patch: list[int], share: float, device: str, batch: int = 1) -> Tensor:
