@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,40 @@ def test_resnet50_reads_published_tensor_names(tmp_path: Path) -> None:
         build_encoder(EncoderConfig(weights=tmp_path / "bad.pth"))
     with pytest.raises(DataFault, match="no such file; save torchvision's resnet50"):
         build_encoder(EncoderConfig(weights=tmp_path / "none.pth"))
+
+
+def test_medpipes_vision_transformer_from_a_file_and_at_random(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    config = EncoderConfig(name="vision_transformer", variant="tiny", size=64)
+    first, again = build_encoder(config), build_encoder(config)
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+    vectors = first.encode(pictures)
+    assert vectors.shape == (3, 96)
+    np.testing.assert_array_equal(vectors, again.encode(pictures))  # random weights are always the same
+    assert (first.name, first.weights) == ("vision_transformer tiny", "random, seed 0")
+    assert not np.allclose(vectors, first.encode(pictures[:, ::-1].copy()), atol=1e-4)  # places count
+    assert EncoderConfig.of_title(first.name, size=64) == config
+    tensors = {
+        f"encoder.{name}": tensor for name, tensor in first.network.get_submodule("encoder").state_dict().items()
+    }
+    save_file(tensors, tmp_path / "vit.safetensors")
+    loaded = build_encoder(config.model_copy(update={"weights": tmp_path / "vit.safetensors"}))
+    np.testing.assert_array_equal(loaded.encode(pictures), vectors)
+    assert len(loaded.weights) == 64
+    with pytest.raises(DataFault, match=r"vit\.safetensors: no weights of a vision transformer of size small"):
+        build_encoder(EncoderConfig(name="vision_transformer", weights=tmp_path / "vit.safetensors"))
+    with pytest.raises(ValueError, match="patches of 16 pixels, got 100"):
+        EncoderConfig(name="vision_transformer", size=100)
+
+
+def test_a_model_of_timm_needs_torchvision(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    if find_spec("torchvision") is not None:
+        pytest.skip("torchvision is there")
+    (tmp_path / "config.json").write_text('{"model_type": "timm_wrapper", "architecture": "vit_small_patch16_224"}')
+    with pytest.raises(DataFault, match="a model of timm, which needs torchvision: it is not installed"):
+        build_encoder(EncoderConfig(name="transformers", weights=tmp_path))
 
 
 def test_a_vision_model_of_transformers_from_a_local_folder(tmp_path: Path) -> None:
