@@ -1,6 +1,6 @@
 """How fast frames are embedded end to end, beside decoding alone, encoding alone and one frame at a time.
 
-    python benchmarks/video.py [--seconds 40] [--repeats 3] [--settings "H.264 .mp4, 25 fps" ...] [--encoders resnet50]
+    python benchmarks/video.py [--seconds 60] [--repeats 3] [--settings "H.264 .mp4, 25 fps" ...] [--encoders resnet50]
 
 Rates are frames of the video a second; at 5 Hz every fifth frame of 25 fps is encoded. The arms, alternating:
 
@@ -167,7 +167,7 @@ def line(name: str, title: str, found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=40)
+    parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--settings", nargs="*", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--encoders", nargs="*", choices=ENCODERS, default=list(ENCODERS))

@@ -28,7 +28,7 @@ VIDEOS_FILE = "videos.csv"
 class FrameEmbedding(Stage):
     """Frozen encoder, fixed rate, half precision; a killed run goes on where it was."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     stage: Literal["frame_embedding"]
