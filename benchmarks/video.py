@@ -165,6 +165,18 @@ def line(name: str, title: str, found: dict[str, Any]) -> str:
     )
 
 
+def store(result: dict[str, Any]) -> None:
+    """What was measured so far, with device and versions."""
+    every = [found for of_setting in result["settings"].values() for found in of_setting.values()]
+    result["smallest_percent_of_bound"] = min(found["percent_of_bound"] for found in every)
+    result["bar_90_percent_met"] = all(found["bar_90_percent_met"] for found in every)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    result["device"] = f"{platform.machine()}, {cores(None)} cores, {gpu}"
+    result["versions"] = {"medpipe": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    result["versions"] |= {"av": av.__version__, "opencv": cv2.__version__, "numpy": np.__version__}
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
@@ -185,14 +197,7 @@ def main() -> None:
             for title in options.encoders if place == 0 else options.encoders[:1]:
                 of_setting[title] = compare(source, fps, title, Path(temporary), options.repeats)
                 print(line(name, title, of_setting[title]), flush=True)
-    every = [found for of_setting in result["settings"].values() for found in of_setting.values()]
-    result["smallest_percent_of_bound"] = min(found["percent_of_bound"] for found in every)
-    result["bar_90_percent_met"] = all(found["bar_90_percent_met"] for found in every)
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    result["device"] = f"{platform.machine()}, {cores(None)} cores, {gpu}"
-    result["versions"] = {"medpipe": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    result["versions"] |= {"av": av.__version__, "opencv": cv2.__version__, "numpy": np.__version__}
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+                store(result)
     print(f"smallest share of the bound {result['smallest_percent_of_bound']} %, bar {BAR_PERCENT} %")
 
 

@@ -32,7 +32,10 @@ class Setting:
 SETTINGS = {
     "H.264 .mp4, 25 fps": Setting(".mp4", "libx264", Fraction(25), (("preset", "veryfast"), ("crf", "20"))),
     "H.264 .mkv, 59.94 fps": Setting(
-        ".mkv", "libx264", Fraction(60000, 1001), (("preset", "veryfast"), ("crf", "20")),
+        ".mkv",
+        "libx264",
+        Fraction(60000, 1001),
+        (("preset", "veryfast"), ("crf", "20")),
     ),
     "HEVC .mp4, 50 fps": Setting(".mp4", "libx265", Fraction(50), (("preset", "ultrafast"), ("log-level", "none"))),
     "MPEG-4 .avi, 29.97 fps": Setting(".avi", "mpeg4", Fraction(30000, 1001), (("q", "4"),), group=12),

@@ -16,6 +16,9 @@ from medpipe.geometry.faults import DataFault
 
 CANNOT_BE_OPENED = "cannot be opened as a video: cut off (no index), damaged, or of an unknown codec"
 USUAL_FPS = 25.0  # of files that tell neither times nor a rate
+OUT_OF_ORDER_S = 1.0  # a time that falls back further has started anew
+TICK_S = 1e-6
+MOST_FAILED = 250  # grabs in a row: a header may promise frames that are not there
 logger = logging.getLogger(__name__)
 
 Fetch = Callable[[], tuple[np.ndarray | None, str]]  # (H, W, 3) uint8 RGB, or None and what is wrong
@@ -23,19 +26,23 @@ Frame = tuple[float | None, Fetch]  # shown at, in s; None where the file does n
 
 
 def rising(frames: Iterator[Frame], fps: float, path: Path) -> Iterator[tuple[float, Fetch]]:
-    """The frames with times that rise: one that is missing or falls back becomes the rate's next one, and is told."""
-    last, replaced = None, 0
+    """The frames with times that rise.
+
+    A time that is missing, or starts anew as where recordings were joined, becomes the rate's next one. A frame that
+    stands a little behind the one before is out of order by itself: it follows at once, and time goes on as it was.
+    """
+    last, replaced, was_behind = None, 0, False
     for time, fetch in frames:
-        if time is None or (last is not None and time <= last):
-            time = 0.0 if last is None else last + 1 / fps
-            replaced += 1
-        last = time
+        is_behind = time is not None and last is not None and time <= last
+        if is_behind and not was_behind and last - time < OUT_OF_ORDER_S:
+            time, replaced = last + TICK_S, replaced + 1
+        elif is_behind or time is None:
+            time, replaced = 0.0 if last is None else last + 1 / fps, replaced + 1
+        last, was_behind = time, is_behind
         yield time, fetch
     if replaced:
-        logger.warning(
-            "%s: %d frames without a time stamp, or with one that does not rise, stand 1/%g s after the one before",
-            path, replaced, fps,
-        )  # fmt: skip
+        logger.warning("%s: %d frames without a time stamp, or with one that does not rise, are put in by the rate of "
+                       "%g frames a second", path, replaced, fps)  # fmt: skip
 
 
 def open_capture(path: Path) -> Any:
@@ -69,8 +76,16 @@ def _grabbed(capture: Any) -> Iterator[Frame]:
         ok, image = capture.retrieve()
         return (cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "") if ok else (None, "the frame cannot be decoded")
 
-    while capture.grab():
-        yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, fetch
+    failed, expected = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    # A grab fails at a damaged frame as it does at the end: go on as long as the header promises more.
+    while failed < MOST_FAILED:
+        if capture.grab():
+            failed = 0
+            yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, fetch
+        elif capture.get(cv2.CAP_PROP_POS_FRAMES) >= expected:
+            return
+        else:
+            failed += 1
 
 
 @contextmanager
