@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from PIL import Image
@@ -75,7 +75,7 @@ def write_source(folder: Path, name: str, pictures: list[bytes], seconds: float)
 
     decoded = [np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(setting.codec, rate=setting.fps, options=dict(setting.options))
+        stream: Any = container.add_stream(setting.codec, rate=setting.fps, options=dict(setting.options))
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.codec_context.gop_size = setting.group
         for place in there_and_back(count):

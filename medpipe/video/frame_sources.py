@@ -31,13 +31,16 @@ def rising(frames: Iterator[Frame], fps: float, path: Path) -> Iterator[tuple[fl
     A time that is missing, or starts anew as where recordings were joined, becomes the rate's next one. A frame that
     stands a little behind the one before is out of order by itself: it follows at once, and time goes on as it was.
     """
-    last, replaced, was_behind = None, 0, False
-    for time, fetch in frames:
-        is_behind = time is not None and last is not None and time <= last
-        if is_behind and not was_behind and last - time < OUT_OF_ORDER_S:
-            time, replaced = last + TICK_S, replaced + 1
-        elif is_behind or time is None:
-            time, replaced = 0.0 if last is None else last + 1 / fps, replaced + 1
+    last: float | None = None
+    replaced, was_behind = 0, False
+    for given, fetch in frames:
+        following = 0.0 if last is None else last + 1 / fps
+        time = following if given is None else given
+        is_behind = last is not None and time <= last
+        if last is not None and is_behind:
+            is_alone = not was_behind and last - time < OUT_OF_ORDER_S
+            time = last + TICK_S if is_alone else following
+        replaced += time != given
         last, was_behind = time, is_behind
         yield time, fetch
     if replaced:

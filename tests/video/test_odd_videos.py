@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,15 @@ DECODERS = ["opencv", "pyav"]
 TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 
 
-def write(path: Path, frames: int = 50, *, codec: str = "mpeg4", pixels: str = "yuv420p", size: tuple[int, int] = (64, 48),
-          muxer: str | None = None, group: int = 1, pts: list[int] | None = None) -> Path:  # fmt: skip
+def write(
+    path: Path, frames: int = 50, *, codec: str = "mpeg4", pixels: str = "yuv420p", size: tuple[int, int] = (64, 48),
+    muxer: str | None = None, group: int = 1, pts: list[int] | None = None,
+) -> Path:  # fmt: skip
     """A video at 25 fps whose upper left corner is white and whose grey level tells the frame."""
     import av
 
     with av.open(str(path), "w", format=muxer) as container:
-        stream = container.add_stream(codec, rate=25)
+        stream: Any = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.codec_context.gop_size = group
         container.start_encoding()
@@ -52,7 +55,7 @@ def turn(path: Path, degrees: int) -> None:
     path.write_bytes(content)
 
 
-def slots_of(path: Path, decoder: str = "auto", rate_hz: float = 5.0) -> list:
+def slots_of(path: Path, decoder: str = "auto", rate_hz: float = 5.0) -> list[Any]:
     return list(video_slots(path, rate_hz, decoder=decoder))  # type: ignore[arg-type]
 
 
@@ -126,7 +129,7 @@ def test_sound_alone_is_refused_by_name(tmp_path: Path) -> None:
 
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
+        stream: Any = container.add_stream("aac", rate=44100)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
