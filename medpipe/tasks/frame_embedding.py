@@ -110,7 +110,8 @@ def embed_slots(
 ) -> bool:
     """Embed what is missing; False where it was asked to stop. `open_slots(first)`: the slots from there on.
 
-    on_slots: called with how many slots are done and what was wrong with frames among them.
+    on_slots: called with how many slots are encoded and what was wrong with frames among them; if it raises, they are
+    not kept.
     """
     done = partial.num_chunks
     ahead = ReadAhead(lambda: open_slots(done * batch_size * chunk_batches), encoder, view)
@@ -119,8 +120,8 @@ def embed_slots(
         encoded = ((batch, encode_batch(encoder, batch)) for batch in in_runs(ahead, batch_size))
         for number, chunk in enumerate(in_runs(encoded, chunk_batches), start=done):
             slots = [slot for batch, _ in chunk for slot in batch]
-            partial.add(number, slots, np.concatenate([embeddings for _, embeddings in chunk]))
             on_slots(len(slots), [slot.fault for slot in slots if slot.fault])
+            partial.add(number, slots, np.concatenate([embeddings for _, embeddings in chunk]))
             if should_stop():
                 return False
     finally:
