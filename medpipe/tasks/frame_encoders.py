@@ -35,12 +35,18 @@ class FrameEncoder:
     @property
     def preprocessing(self) -> str:
         """What a picture goes through, in words that tell two encoders' input apart."""
-        return f"{self.size}x{self.size} area-averaged, RGB, mean {list(self.mean)}, sd {list(self.sd)}"
+        return f"{self.size}x{self.size} halved and area-averaged, RGB, mean {list(self.mean)}, sd {list(self.sd)}"
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """A picture (H, W, 3) uint8 at the encoder's size."""
+        """A picture (H, W, 3) uint8 at the encoder's size.
+
+        Halved first as often as it stays large enough: whole factors are averaged ten times faster than others.
+        """
         import cv2
 
+        while min(image.shape[:2]) >= 2 * self.size:
+            half = (image.shape[1] // 2, image.shape[0] // 2)
+            image = cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
         return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_AREA)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
