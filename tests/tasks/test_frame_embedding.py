@@ -149,6 +149,20 @@ def test_a_vision_model_of_transformers_from_a_local_folder(tmp_path: Path) -> N
         build_encoder(EncoderConfig(name="transformers", weights=tmp_path))
 
 
+@pytest.mark.parametrize("size", [(1081, 1353), (300, 200), (64, 64), (40, 50)])
+def test_halving_first_changes_a_picture_by_less_than_a_grey_level(size: tuple[int, int]) -> None:
+    import cv2
+
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] / np.array(size)[:, None, None]
+    planes = [127 + 120 * np.sin(9 * x + 5 * y), 127 + 120 * np.cos(7 * y), 255 * x]
+    picture = np.stack(planes, axis=-1).astype(np.uint8)
+    found = build_encoder(EncoderConfig(name="colour_grid")).resize(picture).astype(int)
+    direct = cv2.resize(picture, (64, 64), interpolation=cv2.INTER_AREA)
+    assert found.shape == (64, 64, 3)
+    assert np.abs(found - direct).mean() < 1
+    assert np.abs(found - direct).max() <= 6
+
+
 def test_embeddings_that_half_precision_cannot_hold_are_refused() -> None:
     from medpipe.tasks.frame_embedding import encode_batch
     from medpipe.video.slots import Slot
