@@ -40,13 +40,16 @@ class FrameEncoder:
     def resize(self, image: np.ndarray) -> np.ndarray:
         """A picture (H, W, 3) uint8 at the encoder's size.
 
-        Halved first as often as it stays large enough: whole factors are averaged ten times faster than others.
+        Halved first as often as it stays large enough: whole factors are averaged ten times faster than others. What
+        does not divide is cut off on both sides, less than a pixel of the result.
         """
         import cv2
 
-        while min(image.shape[:2]) >= 2 * self.size:
-            half = (image.shape[1] // 2, image.shape[0] // 2)
-            image = cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA)
+        halvings = max(0, (min(image.shape[:2]) // self.size).bit_length() - 1)
+        (top, height), (left, width) = (_middle(side, 2**halvings) for side in image.shape[:2])
+        image = image[top : top + height, left : left + width]
+        for _ in range(halvings):
+            image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
         return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_AREA)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -55,6 +58,11 @@ class FrameEncoder:
             pictures = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
             mean, sd = (torch.tensor(values, device=self.device)[:, None, None] for values in (self.mean, self.sd))
             return self.network((pictures - mean) / sd).float().cpu().numpy()
+
+
+def _middle(side: int, factor: int) -> tuple[int, int]:
+    """Start and length of the longest middle part that divides by `factor`."""
+    return side % factor // 2, side - side % factor
 
 
 def build_encoder(config: EncoderConfig, *, base: Path = Path(), device: str = "cpu") -> FrameEncoder:
