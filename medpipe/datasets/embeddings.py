@@ -116,15 +116,18 @@ def check_embeddings(path: Path, video: EmbeddedVideo) -> None:
 
 
 def check_same_encoder(
-    videos: Sequence[tuple[Path, EmbeddingIdentity]], expected: EmbeddingIdentity | None = None
+    videos: Sequence[tuple[Path, EmbeddingIdentity]],
+    expected: EmbeddingIdentity | None = None,
+    *,
+    whose: str = "the network was trained on",
 ) -> None:
     """Refuse embeddings of different encoders, preprocessing or rates; `expected`: of the network they are for."""
     for path, identity in videos:
         reference = expected or videos[0][1]
         different = reference.differences(identity)
         if different:
-            whose = "the network was trained on" if expected else f"{videos[0][0].name} has"
-            raise DataFault(path, f"other embeddings than {whose}: {'; '.join(different)}; embed all videos alike")
+            those = whose if expected else f"{videos[0][0].name} has"
+            raise DataFault(path, f"other embeddings than {those}: {'; '.join(different)}; embed all videos alike")
 
 
 @final

@@ -166,16 +166,21 @@ class Watcher:
         import torch
 
         from medpipe.tasks.frame_encoders import build_encoder
-        from medpipe.tasks.frame_options import EncoderConfig
+        from medpipe.tasks.frame_options import ENCODERS, EncoderConfig
         from medpipe.tasks.phase_model import load_phase_model
 
         network, record = load_phase_model(model)
         name = record.embeddings["encoder"]
-        if name not in ("resnet50", "transformers", "colour_grid"):
+        if name.partition(" ")[0] not in ENCODERS:
             raise DataFault(model, f"trained on embeddings {name!r}, which no frame can be turned into")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "transformers" and weights is None:
+            raise DataFault(
+                model, "trained on embeddings of a model of transformers; give its folder: --encoder-weights"
+            )
         size = int(record.embeddings["preprocessing"].partition("x")[0].rsplit(" ", 1)[-1])
-        encoder = build_encoder(EncoderConfig(name=name, weights=weights, size=size), device=device)
+        config = EncoderConfig.of_title(name, weights=weights, size=size)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        encoder = build_encoder(config, device=device)
         if encoder.weights != record.embeddings["weights"]:
             theirs, these = record.embeddings["weights"][:12], encoder.weights[:12]
             reason = f"trained on embeddings of {name} with weights {theirs}, these are {these}; give --encoder-weights"

@@ -28,7 +28,7 @@ VIDEOS_FILE = "videos.csv"
 class FrameEmbedding(Stage):
     """Frozen encoder, fixed rate, half precision; a killed run goes on where it was."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     stage: Literal["frame_embedding"]
@@ -58,14 +58,16 @@ class FrameEmbedding(Stage):
 
     def embed(self, run: StageRun, source: ProcedureSource, encoder: "FrameEncoder") -> dict[str, Any]:
         """One procedure; its row of videos.csv."""
-        from medpipe.datasets.embeddings import read_embeddings
+        from medpipe.datasets.embeddings import check_same_encoder, read_embeddings
         from medpipe.tasks.frame_embedding import PartialEmbeddings, embed_slots
         from medpipe.tasks.procedure_reading import ProcedureReader
 
         path = embeddings_path(run.folder, source.video_id)
         if path.is_file() and (run.folder / LABELS / f"{source.video_id}.csv").is_file():
-            facts = read_embeddings(path).facts
-            return {"video_id": source.video_id, **facts}
+            done = read_embeddings(path)
+            # The weights' file may have been replaced since.
+            check_same_encoder([(path, done.identity)], self.identity(encoder), whose="this encoder gives")
+            return {"video_id": source.video_id, **done.facts}
         run.stop_if_asked()
         reader = ProcedureReader(source, decoder=self.frames.decoder)
         view = reader.field_of_view() if self.frames.field_of_view else None
@@ -94,7 +96,7 @@ class FrameEmbedding(Stage):
         box = {"view": "" if view is None else ",".join(map(str, view.box))}
         numbers = partial.finish(source.video_id, reader.facts | box)
         self.compare_with_header(run, source, reader, path)
-        facts = self.label(run, source, numbers, path)
+        facts = self.label(run, source, reader, numbers, path)
         partial.remove()
         if faults:
             broken = [fault for fault in faults if "slot" not in fault]
@@ -115,7 +117,9 @@ class FrameEmbedding(Stage):
                 f"{expected / self.frames.rate_hz:.1f} s by its header; the time stamps count"
             )
 
-    def label(self, run: StageRun, source: ProcedureSource, numbers: "np.ndarray", path: Path) -> dict[str, Any]:
+    def label(
+        self, run: StageRun, source: ProcedureSource, reader: "ProcedureReader", numbers: "np.ndarray", path: Path
+    ) -> dict[str, Any]:
         """Write the labels on the video's time axis; the facts of the video."""
         import numpy as np
 
@@ -128,7 +132,9 @@ class FrameEmbedding(Stage):
         if source.labels is not None:
             table = read_labels(source.labels)
             labels = table.on(video.times_s, numbers)
-            if table.frames is not None:
+            if table.frames is not None and reader.folder is not None:
+                run.output.say(f"{source.video_id}: {table.frames.coverage(reader.folder.files).text()}")
+            elif table.frames is not None:
                 run.output.say(f"{source.video_id}: {table.frames.coverage(numbers[numbers >= 0]).frames_text()}")
         write_axis_labels(run.path(f"{LABELS}/{source.video_id}.csv"), video.times_s, labels)
         return video.facts

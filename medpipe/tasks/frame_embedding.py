@@ -8,11 +8,11 @@ import json
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from medpipe.video.slots import Slot
 
 HEADER_FILE = "header.json"
 AHEAD = 128  # slots that decoding may run ahead
+
+T = TypeVar("T")
 
 
 @final
@@ -108,17 +110,18 @@ def embed_slots(
 ) -> bool:
     """Embed what is missing; False where it was asked to stop. `open_slots(first)`: the slots from there on.
 
-    on_slots: called with how many slots are done and what was wrong with frames among them.
+    on_slots: called with how many slots are encoded and what was wrong with frames among them; if it raises, they are
+    not kept.
     """
-    chunk_slots = batch_size * chunk_batches
     done = partial.num_chunks
-    ahead = ReadAhead(lambda: open_slots(done * chunk_slots), encoder, view)
+    ahead = ReadAhead(lambda: open_slots(done * batch_size * chunk_batches), encoder, view)
     try:
-        for number, chunk in enumerate(in_runs(ahead, chunk_slots), start=done):
-            batches = [chunk[first : first + batch_size] for first in range(0, len(chunk), batch_size)]
-            embeddings = np.concatenate([encode_batch(encoder, batch) for batch in batches])
-            partial.add(number, chunk, embeddings)
-            on_slots(len(chunk), [slot.fault for slot in chunk if slot.fault])
+        # A batch is encoded as soon as it is there, while the next ones are decoded.
+        encoded = ((batch, encode_batch(encoder, batch)) for batch in in_runs(ahead, batch_size))
+        for number, chunk in enumerate(in_runs(encoded, chunk_batches), start=done):
+            slots = [slot for batch, _ in chunk for slot in batch]
+            on_slots(len(slots), [slot.fault for slot in slots if slot.fault])
+            partial.add(number, slots, np.concatenate([embeddings for _, embeddings in chunk]))
             if should_stop():
                 return False
     finally:
@@ -138,11 +141,11 @@ def encode_batch(encoder: FrameEncoder, batch: list[Slot]) -> np.ndarray:
     return embeddings
 
 
-def in_runs(slots: "ReadAhead", length: int) -> Iterator[list[Slot]]:
-    """Lists of `length` slots, the last one shorter."""
-    run: list[Slot] = []
-    for slot in slots:
-        run.append(slot)
+def in_runs(items: Iterable[T], length: int) -> Iterator[list[T]]:
+    """Lists of `length` items, the last one shorter."""
+    run: list[T] = []
+    for item in items:
+        run.append(item)
         if len(run) == length:
             yield run
             run = []

@@ -1,20 +1,29 @@
 """The values of frame embedding. Light: a workflow is checked without loading torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from medpipe.config.base import Config, execution
 
+EncoderName = Literal["resnet50", "transformers", "vision_transformer", "colour_grid"]
+ENCODERS: tuple[str, ...] = get_args(EncoderName)
+
 
 class EncoderConfig(Config):
-    """A frozen encoder. `weights`: of resnet50 a file in torchvision's tensor names, of transformers a model's folder.
+    """A frozen encoder by name, and where its weights lie.
 
-    resnet50 without weights is at random, and colour_grid has none: both only to try things out, and said so.
+    resnet50            `weights`: a file in torchvision's tensor names
+    transformers        `weights`: the folder of a vision model saved by transformers
+    vision_transformer  medpipe's own, sigmoid attention; `weights`: a .safetensors file of its encoder
+    colour_grid         no weights
+
+    Without weights resnet50 and vision_transformer are at random: only to try things out, as colour_grid, and said so.
     """
 
-    name: Literal["resnet50", "transformers", "colour_grid"] = "resnet50"
+    name: EncoderName = "resnet50"
+    variant: Literal["tiny", "small", "base"] = Field(default="small", description="of vision_transformer")
     weights: Path | None = None
     size: int | None = Field(default=None, ge=8, description="pixels of a side; default: the encoder's own")
 
@@ -22,7 +31,20 @@ class EncoderConfig(Config):
     def weights_are_named(self) -> "EncoderConfig":
         if self.name == "transformers" and self.weights is None:
             raise ValueError("encoder transformers needs 'weights', the folder of a model saved by transformers")
+        if self.name == "vision_transformer" and self.size is not None and self.size % 16:
+            raise ValueError(f"'size' of a vision_transformer must divide by its patches of 16 pixels, got {self.size}")
         return self
+
+    @property
+    def title(self) -> str:
+        """How embeddings name their encoder."""
+        return f"{self.name} {self.variant}" if self.name == "vision_transformer" else self.name
+
+    @classmethod
+    def of_title(cls, title: str, *, weights: Path | None = None, size: int | None = None) -> "EncoderConfig":
+        """The values behind a title. Raises ValueError: no encoder has it."""
+        name, _, variant = title.partition(" ")
+        return cls.model_validate({"name": name, "variant": variant or "small", "weights": weights, "size": size})
 
 
 class EmbeddingConfig(Config):

@@ -2,16 +2,16 @@
 
 import hashlib
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
 from medpipe.datasets.procedures import ProcedureSource
-from medpipe.video.decoding import Decoder, open_capture, video_facts, video_slots
+from medpipe.video.decoding import Decoder, video_facts, video_slots
 from medpipe.video.field_of_view import FieldOfView, find_field_of_view
 from medpipe.video.frame_folders import folder_slots, list_frames, odd_sizes, read_image
+from medpipe.video.overview import pictures_all_over
 from medpipe.video.slots import Slot, num_slots
 
 LOOKED_AT = 24  # pictures to find the view in
@@ -61,32 +61,17 @@ class ProcedureReader:
 
     def field_of_view(self) -> FieldOfView:
         """The endoscope's view, from pictures all over the procedure."""
-        pictures = self._pictures_of_folder() if self.folder is not None else self._pictures_of_video()
-        if not pictures:
-            first = next((slot.image for slot in islice(self.slots(5.0), 50) if slot.image is not None), None)
-            pictures = [np.zeros((64, 64, 3), dtype=np.uint8) if first is None else first]
-        return find_field_of_view(pictures)
+        if self.folder is not None:
+            pictures = self._pictures_of_folder()
+        else:
+            pictures = pictures_all_over(self.source.path, LOOKED_AT, decoder=self.decoder)
+        return find_field_of_view(pictures or [np.zeros((64, 64, 3), dtype=np.uint8)])
 
     def _pictures_of_folder(self) -> list[np.ndarray]:
         assert self.folder is not None
         files = list(self.folder.files.values())
         chosen = [files[place] for place in np.linspace(0, len(files) - 1, LOOKED_AT).astype(int)]
         return [image for file in dict.fromkeys(chosen) if (image := read_image(file)[0]) is not None]
-
-    def _pictures_of_video(self) -> list[np.ndarray]:
-        """Seeking is inexact, which does not matter here."""
-        import cv2
-
-        capture = open_capture(self.source.path)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        pictures = []
-        for place in np.unique(np.linspace(0, max(count - 1, 0), LOOKED_AT).astype(int)):
-            capture.set(cv2.CAP_PROP_POS_FRAMES, int(place))
-            ok, image = capture.read()
-            if ok:
-                pictures.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-        capture.release()
-        return pictures
 
 
 def stem_of(path: Path) -> str:

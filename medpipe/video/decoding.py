@@ -4,19 +4,18 @@ OpenCV is in the core; PyAV, an extra, decodes with several threads and gives ex
 wants are decoded but not converted.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 
 from medpipe.geometry.faults import DataFault
+from medpipe.video.frame_sources import open_capture, opencv_frames, pyav_frames
 from medpipe.video.slots import EPSILON_S, Slot
 
 Decoder = Literal["auto", "opencv", "pyav"]
-logger = logging.getLogger(__name__)
 
 
 @final
@@ -56,24 +55,12 @@ def video_facts(path: Path) -> VideoFacts:
         capture.release()
 
 
-def open_capture(path: Path) -> Any:
-    """An OpenCV capture. Raises DataFault."""
-    import cv2
-
-    if not path.is_file():
-        raise DataFault(path, "no such file")
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise DataFault(path, "cannot be opened as a video: cut off (no index), damaged, or of an unknown codec")
-    return capture
-
-
 def video_slots(path: Path, rate_hz: float, *, first_slot: int = 0, decoder: Decoder = "auto") -> Iterator[Slot]:
     """Every slot of a video file from `first_slot` on, in order; slots without a frame are there, not valid.
 
     Raises DataFault: the file cannot be opened or holds no frame.
     """
-    frames = _opencv_frames if choose_decoder(decoder) == "opencv" else _pyav_frames
+    frames = opencv_frames if choose_decoder(decoder) == "opencv" else pyav_frames
     expected, start = first_slot, None
     for number, (time, fetch) in enumerate(frames(path)):
         start = time if start is None else start
@@ -88,55 +75,3 @@ def video_slots(path: Path, rate_hz: float, *, first_slot: int = 0, decoder: Dec
         expected = slot + 1
     if start is None:
         raise DataFault(path, "a video without any frame")
-
-
-def _opencv_frames(path: Path) -> Iterator[tuple[float, Any]]:
-    """(time stamp in s, a function that gives the image) of every frame."""
-    import cv2
-
-    capture = open_capture(path)
-    last, rate = -1.0, capture.get(cv2.CAP_PROP_FPS) or 25.0
-    try:
-        while capture.grab():
-            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if time <= last:  # a container without time stamps: by the header's rate
-                time = last + 1 / rate
-            last = time
-
-            def fetch() -> tuple[np.ndarray | None, str]:
-                ok, image = capture.retrieve()
-                return (cv2.cvtColor(image, cv2.COLOR_BGR2RGB), "") if ok else (None, "the frame cannot be decoded")
-
-            yield time, fetch
-    finally:
-        capture.release()
-
-
-def _pyav_frames(path: Path) -> Iterator[tuple[float, Any]]:
-    """The same by PyAV."""
-    import av
-    from av.error import FFmpegError
-
-    if not path.is_file():
-        raise DataFault(path, "no such file")
-    try:
-        container = av.open(str(path))
-    except (FFmpegError, OSError) as error:
-        raise DataFault(
-            path, f"cannot be opened as a video: cut off (no index), damaged, or unknown ({error})"
-        ) from None
-    with container:
-        if not container.streams.video:
-            raise DataFault(path, "no video stream in it")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"  # twice as fast
-        last, rate = -1.0, float(stream.average_rate or 25)
-        try:
-            for frame in container.decode(stream):
-                time = float(frame.time) if frame.time is not None else last + 1 / rate
-                if time <= last:
-                    time = last + 1 / rate
-                last = time
-                yield time, lambda frame=frame: (frame.to_ndarray(format="rgb24"), "")
-        except FFmpegError as error:
-            logger.warning("%s: decoding ends %.1f s into the video: %s", path, max(last, 0.0), error)

@@ -5,8 +5,10 @@ frame to frame; text stands still, or changes in thin strokes. So: pixels that v
 piece, its convex hull.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -33,7 +35,13 @@ class FieldOfView:
             image = cv2.resize(image, self.inside.shape[::-1], interpolation=cv2.INTER_AREA)
         top, left, bottom, right = self.box
         cut = image[top:bottom, left:right]
-        return cut if self.inside[top:bottom, left:right].all() else cut * self.inside[top:bottom, left:right, None]
+        return cut if self.is_box else cv2.copyTo(cut, self.inside[top:bottom, left:right].view(np.uint8))
+
+    @cached_property
+    def is_box(self) -> bool:
+        """Whether the view fills its box."""
+        top, left, bottom, right = self.box
+        return bool(self.inside[top:bottom, left:right].all())
 
 
 def whole(height: int, width: int) -> FieldOfView:
@@ -45,8 +53,8 @@ def find_field_of_view(images: Sequence[np.ndarray]) -> FieldOfView:
     """The view in pictures (H, W, 3) of one video, some seconds apart from each other; ten or more are wanted."""
     import cv2
 
-    height, width = images[0].shape[:2]
-    alike = [image for image in images if image.shape == images[0].shape]
+    height, width = Counter(image.shape[:2] for image in images).most_common(1)[0][0]
+    alike = [image for image in images if image.shape[:2] == (height, width)]
     if len(alike) < 3:
         return whole(height, width)
     scale = min(1.0, WORKING_WIDTH / width)

@@ -92,7 +92,7 @@ def read_image(path: Path) -> tuple[np.ndarray | None, str]:
         return None, f"{path.name}: broken ({error})"
 
 
-def odd_sizes(folder: FrameFolder, *, most: int = 400) -> list[str]:
+def odd_sizes(folder: FrameFolder, *, most: int = 4000) -> list[str]:
     """Frames whose size or colours differ from most others', of up to `most` looked at: names, sorted by number."""
     from PIL import Image
 

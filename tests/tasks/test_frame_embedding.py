@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_a_killed_run_goes_on_and_its_file_is_that_of_an_undisturbed_one(video: 
     assert other.returncode != 0
     again = embed(video, killed)
     output, _ = again.communicate(timeout=120)
-    assert output.split()[0] == "4"  # three chunks were kept
+    assert output.split()[0] == "3"  # three chunks were kept
     assert whole.read_bytes() == killed.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.safetensors", "whole.safetensors"]
     found = read_embeddings(killed)
@@ -101,6 +102,40 @@ def test_resnet50_reads_published_tensor_names(tmp_path: Path) -> None:
         build_encoder(EncoderConfig(weights=tmp_path / "none.pth"))
 
 
+def test_medpipes_vision_transformer_from_a_file_and_at_random(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    config = EncoderConfig(name="vision_transformer", variant="tiny", size=64)
+    first, again = build_encoder(config), build_encoder(config)
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+    vectors = first.encode(pictures)
+    assert vectors.shape == (3, 96)
+    np.testing.assert_array_equal(vectors, again.encode(pictures))  # random weights are always the same
+    assert (first.name, first.weights) == ("vision_transformer tiny", "random, seed 0")
+    assert not np.allclose(vectors, first.encode(pictures[:, ::-1].copy()), atol=1e-4)  # places count
+    assert EncoderConfig.of_title(first.name, size=64) == config
+    tensors = {
+        f"encoder.{name}": tensor for name, tensor in first.network.get_submodule("encoder").state_dict().items()
+    }
+    save_file(tensors, tmp_path / "vit.safetensors")
+    loaded = build_encoder(config.model_copy(update={"weights": tmp_path / "vit.safetensors"}))
+    np.testing.assert_array_equal(loaded.encode(pictures), vectors)
+    assert len(loaded.weights) == 64
+    with pytest.raises(DataFault, match=r"vit\.safetensors: no weights of a vision transformer of size small"):
+        build_encoder(EncoderConfig(name="vision_transformer", weights=tmp_path / "vit.safetensors"))
+    with pytest.raises(ValueError, match="patches of 16 pixels, got 100"):
+        EncoderConfig(name="vision_transformer", size=100)
+
+
+def test_a_model_of_timm_needs_torchvision(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    if find_spec("torchvision") is not None:
+        pytest.skip("torchvision is there")
+    (tmp_path / "config.json").write_text('{"model_type": "timm_wrapper", "architecture": "vit_small_patch16_224"}')
+    with pytest.raises(DataFault, match="a model of timm, which needs torchvision: it is not installed"):
+        build_encoder(EncoderConfig(name="transformers", weights=tmp_path))
+
+
 def test_a_vision_model_of_transformers_from_a_local_folder(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
@@ -112,6 +147,23 @@ def test_a_vision_model_of_transformers_from_a_local_folder(tmp_path: Path) -> N
     assert encoder.encode(np.zeros((3, 32, 32, 3), dtype=np.uint8)).shape == (3, 32)
     with pytest.raises(DataFault, match=r"no config\.json"):
         build_encoder(EncoderConfig(name="transformers", weights=tmp_path))
+
+
+@pytest.mark.parametrize("size", [(1081, 1353), (300, 200), (64, 64), (40, 50)])
+def test_halving_first_changes_a_picture_by_less_than_a_grey_level(size: tuple[int, int]) -> None:
+    import cv2
+
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] / np.array(size)[:, None, None]
+    planes = [127 + 120 * np.sin(9 * x + 5 * y), 127 + 120 * np.cos(7 * y), 255 * x]
+    picture = np.stack(planes, axis=-1).astype(np.uint8)
+    found = build_encoder(EncoderConfig(name="colour_grid")).resize(picture).astype(int)
+    factor = max(1, 2 ** int(np.log2(min(size) / 64)))
+    top, left = (side % factor // 2 for side in size)
+    cut = picture[top : top + size[0] // factor * factor, left : left + size[1] // factor * factor]
+    direct = cv2.resize(cut, (64, 64), interpolation=cv2.INTER_AREA)
+    assert found.shape == (64, 64, 3)
+    assert np.abs(found - direct).mean() < 1
+    assert np.abs(found - direct).max() <= 3
 
 
 def test_embeddings_that_half_precision_cannot_hold_are_refused() -> None:
