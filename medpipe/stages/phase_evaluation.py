@@ -28,7 +28,7 @@ OF_A_VIDEO = ("accuracy", "macro_f1", "weighted_jaccard", "edit", "f1_at_25", "s
 class PhaseEvaluation(Stage):
     """Undefined numbers (a phase that is nowhere, a caecum that was not reached) are left out and counted."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "predictions": ("phase_prediction",),
         "embeddings": ("frame_embedding",),
@@ -78,15 +78,24 @@ def join(predicted: Path, labels: Path) -> "VideoPhases":
     return VideoPhases(predicted.stem, times, ref, found["phases"], confidence)
 
 
-def score_table(arms: "Mapping[str, tuple[Sequence[VideoPhases], Mapping[str, int]]]") -> "pd.DataFrame":
-    """One row an arm and video."""
+def score_table(
+    arms: "Mapping[str, tuple[Sequence[VideoPhases], Mapping[str, int]]]", patient_of: Mapping[str, str] | None = None
+) -> "pd.DataFrame":
+    """One row an arm and video; `patient_of`: without it each video is a patient of its own."""
     import pandas as pd
 
+    from medpipe.metrics.phase_metrics import PHASE_DEFINITION
     from medpipe.metrics.phase_scores import video_row
 
     rows = [
-        {"model": title, "fold": fold_of.get(video.video_id), "centre": video.video_id.partition("-")[0]}
+        {
+            "model": title,
+            "fold": fold_of.get(video.video_id),
+            "centre": video.video_id.partition("-")[0],
+            "patient_id": (patient_of or {}).get(video.video_id, video.video_id),
+        }
         | video_row(video)
+        | {"definition": PHASE_DEFINITION}
         for title, (videos, fold_of) in arms.items()
         for video in videos
     ]
