@@ -25,8 +25,8 @@ _OF_A_VIDEO: Mapping[str, Metric] = {
             f"F1@{overlap}",
             "%",
             True,
-            f"F1 over a procedure's segments: right where the reference's best segment of the phase overlaps by {overlap} "
-            "% of the union, each once.",
+            f"F1 over a procedure's segments: right where the reference's best segment of the phase overlaps by "
+            f"{overlap} % of the union, each once.",
         )
         for overlap in (10, 25, 50)
     },

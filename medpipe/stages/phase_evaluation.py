@@ -85,7 +85,6 @@ def score_table(
     import pandas as pd
 
     from medpipe.metrics.phase_metrics import PHASE_DEFINITION
-    from medpipe.metrics.phase_scores import video_row
 
     rows = [
         {
@@ -94,7 +93,7 @@ def score_table(
             "centre": video.video_id.partition("-")[0],
             "patient_id": (patient_of or {}).get(video.video_id, video.video_id),
         }
-        | video_row(video)
+        | video.row
         | {"definition": PHASE_DEFINITION}
         for title, (videos, fold_of) in arms.items()
         for video in videos
@@ -104,10 +103,10 @@ def score_table(
 
 def summary_of(videos: "Sequence[VideoPhases]", fold_of: Mapping[str, int], *, seed: int) -> dict[str, Any]:
     """The numbers of one arm: pooled, mean and deviation over folds, median per video with an interval, agreement."""
-    from medpipe.metrics.phase_scores import bootstrap_interval, over_folds, pooled_scores, video_row
+    from medpipe.metrics.phase_scores import bootstrap_interval, over_folds, pooled_scores
     from medpipe.reporting.comparison import portable
 
-    rows = [video_row(video) for video in videos]
+    rows = [video.row for video in videos]
     by_fold: dict[int, list[VideoPhases]] = {}
     for video in videos:
         by_fold.setdefault(fold_of.get(video.video_id, 0), []).append(video)
