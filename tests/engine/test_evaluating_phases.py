@@ -36,7 +36,10 @@ def times(labels: np.ndarray) -> np.ndarray:
 
 def write_axis(path: Path, labels: np.ndarray, *, confidence: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [f"{time:.3f},{phase_name(label)}{',0.8' * confidence}" for time, label in zip(times(labels), labels)]
+    rows = [
+        f"{time:.3f},{phase_name(label)}{',0.8' * confidence}"
+        for time, label in zip(times(labels), labels, strict=True)
+    ]
     path.write_text("\n".join(["time_s,phase" + ",confidence" * confidence, *rows]) + "\n")
 
 
