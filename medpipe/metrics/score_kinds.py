@@ -56,7 +56,7 @@ def phase_arms(scores: "pd.DataFrame", name: str) -> "dict[str, pd.DataFrame]":
     arms = {}
     groups = list(table.groupby("model", sort=False))
     for model, rows in groups:
-        of_patients = rows.groupby("patient_id", sort=False)[metrics].mean().reset_index()
+        of_patients = rows.groupby("patient_id", sort=False).agg(dict.fromkeys(metrics, "mean")).reset_index()
         of_patients.insert(0, "structure", WHOLE_VIDEO)
         arms[name if len(groups) == 1 else str(model)] = of_patients
     return arms
