@@ -152,6 +152,7 @@ def watch(
     encoder_weights: Annotated[
         Path | None, typer.Option(help="The encoder's weights, the same that the network was trained on.")
     ] = None,
+    lag_s: Annotated[float, typer.Option(min=0, help="Seconds that an answer may wait for later frames.")] = 0.0,
     as_fast: Annotated[
         bool, typer.Option("--as-fast-as-possible", help="Every frame, not at the video's own speed.")
     ] = False,
@@ -160,7 +161,8 @@ def watch(
     """Print phase and elapsed withdrawal time as frames arrive; frames are dropped, never queued."""
     from medpipe.engine.watching import watch_command
 
-    raise typer.Exit(watch_command(video, model, fps=fps, weights=encoder_weights, as_fast=as_fast, as_json=as_json))
+    options = {"fps": fps, "weights": encoder_weights, "as_fast": as_fast, "as_json": as_json, "lag_s": lag_s}
+    raise typer.Exit(watch_command(video, model, **options))  # type: ignore[arg-type]
 
 
 OutputFolder = Annotated[Path, typer.Option("--output", "-O", file_okay=False, help="Folder to write to.")]

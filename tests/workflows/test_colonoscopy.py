@@ -186,6 +186,13 @@ def test_watching_a_video_prints_phases_and_the_withdrawal_as_the_offline_form(s
     expected = dict(zip(offline["time_s"].round(2), offline["phase"], strict=True))
     assert np.mean([expected[time] == phase for time, phase in said.items()]) > 0.98
     assert "0 dropped" in done.stderr
+    frames = pd.read_csv(stage(study, "embed") / "videos.csv").set_index("video_id").loc["004-001", "slots"]
+    assert f"{frames} frames" in done.stderr
+    late = medpipe(*arguments, "--as-fast-as-possible", "--lag-s", "2", folder=study)
+    assert late.returncode == 0, late.stderr
+    waited = [json.loads(line) for line in late.stdout.splitlines()]
+    assert {line["lag_s"] for line in waited} == {2.0}
+    assert waited[-1]["time_s"] == lines[-1]["time_s"]  # the frames that were waited for are answered at the end
 
 
 def test_an_offline_network_cannot_be_watched(study: Path, tmp_path: Path) -> None:
