@@ -188,13 +188,11 @@ def evaluate(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help="Folder of label maps, of folders of masks, of RTSTRUCTs or of predicted phases; one file; a "
-            "checkpoint; or answers."
+            help="Folder of label maps, masks, RTSTRUCTs or tables of phases; one file; a checkpoint; or answers."
         ),
     ],
     references: Annotated[
-        Path | None,
-        typer.Argument(help="The references, in any of these forms and grids; for a phase checkpoint also videos."),
+        Path | None, typer.Argument(help="The references, in any of these forms; of a phase checkpoint also videos.")
     ] = None,
     output: OutputFolder = Path("evaluation"),
     manifest: Annotated[
