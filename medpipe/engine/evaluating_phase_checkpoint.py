@@ -1,7 +1,8 @@
 """`medpipe evaluate` of a phase checkpoint: embed what is to be predicted if need be, predict, decode.
 
-A video that some of the networks were trained on is predicted by those that were not: first the fold that lists it for
-testing, else the mean of the others. Only where every network knows it do all predict it, and a note says so.
+A video that some of the networks saw in training or validation is predicted by those that did not: first the fold that
+lists it for testing, else the mean of the others. Only where every network knows it do all predict it, and a note says
+so.
 """
 
 import json
@@ -94,7 +95,7 @@ def predict_checkpoint(
     loaded = [load_phase_model(member.folder) for member in checkpoint.members]
     record = loaded[0][1]
     source, sources = embeddings_of(checkpoint, record, references, options, output, console)
-    seen = [set(known.training.get("videos", ())) for _, known in loaded]
+    seen = [{*known.training.get("videos", ()), *known.training.get("valid", ())} for _, known in loaded]
     chosen = {video: networks_for(video, checkpoint.members, seen) for video in embedded_ids(source)}
     videos = part_of(chosen, seen, options.part, checkpoint, notes)
     arms = predict_videos(checkpoint, loaded, source, {video: chosen[video] for video in videos}, output, console)
@@ -127,8 +128,8 @@ def part_of(
         return videos
     if known:
         notes.append(
-            f"{len(known)} of the {len(chosen)} videos were in the training of the networks that predict them; their "
-            "scores say little about others: --part test leaves them out"
+            f"{len(known)} of the {len(chosen)} videos were in the training or validation of the networks that predict "
+            "them; their scores say little about others: --part test leaves them out"
         )
     return list(chosen)
 
