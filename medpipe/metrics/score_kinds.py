@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+import numpy as np
+
 from medpipe.metrics.definitions import DEFINITION, METRICS
 from medpipe.metrics.phase_metrics import PHASE_DEFINITION, PHASE_METRICS
 
@@ -41,8 +43,9 @@ def phase_arms(scores: "pd.DataFrame", name: str) -> "dict[str, pd.DataFrame]":
     ValueError: a row without a video, a video scored twice.
     """
     table = scores.copy()
-    if table["video_id"].isna().any():
-        raise ValueError(f"the scores hold {int(table['video_id'].isna().sum())} rows without a video_id")
+    nameless = int(np.count_nonzero(table["video_id"].isna()))
+    if nameless:
+        raise ValueError(f"the scores hold {nameless} rows without a video_id")
     table["model"] = table["model"].fillna(name) if "model" in table.columns else name
     repeated = table[table.duplicated(["model", "video_id"])]
     if len(repeated):
