@@ -164,6 +164,20 @@ def test_a_stream_gives_the_same_after_three_hours_at_5_hz_and_keeps_no_more(nam
     np.testing.assert_allclose(streamed, logits_of(network, frames)[0].numpy(), atol=1e-5)
 
 
+def test_three_hours_in_pieces_with_a_full_halo_are_the_whole() -> None:
+    options = ColonTcnOptions(blocks=6, width=16)
+    network, halo = build(options), (options.receptive_field - 1) // 2
+    frames = torch.randn(1, 54_000, 24)
+    frames[:, 2000:40_000] *= 1e-3  # most of it is outside, where nothing changes
+    whole = logits_of(network, frames)
+    assert torch.isfinite(whole).all()
+    pieces = []
+    for first in range(0, 54_000, 9000):
+        low, high = max(0, first - halo), min(54_000, first + 9000 + halo)
+        pieces.append(logits_of(network, frames[:, low:high])[:, first - low : first - low + 9000])
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-6, rtol=0)
+
+
 def test_an_offline_network_cannot_be_streamed_and_says_what_can() -> None:
     for name in ("colon_tcn", "ms_tcn", "asformer", "temporal_transformer"):
         with pytest.raises(ValueError, match=r"looks at later frames and cannot run live.*causal: true"):

@@ -227,6 +227,24 @@ def test_videos_of_one_patient_are_averaged_when_models_are_compared(folder: Pat
     assert "no patient of 2 videos" in faults_of(lambda: evaluate(folder, patients=folder / "p.csv", force=True))
 
 
+def test_an_aborted_procedure_and_a_scope_taken_out_twice(folder: Path) -> None:
+    aborted = np.repeat([0, 1, 0], 60).astype(np.int64)
+    twice = np.repeat([0, 1, 0, 1, 2, 4, 0, 4, 5, 8], 30).astype(np.int64)
+    for video, labels in (("001-001", aborted), ("002-001", twice)):
+        for side in ("pred", "ref"):
+            write_axis(folder / side / f"{video}.csv", labels)
+    assert evaluate(folder) == 0
+    scores = pd.read_csv(folder / "out" / "scores.csv").set_index("video_id")
+    assert not scores.loc["001-001", "caecum_reached"]
+    assert math.isnan(scores.loc["001-001", "withdrawal_s"])
+    assert math.isnan(scores.loc["001-001", "published_withdrawal_error"])
+    assert scores.loc["002-001", "withdrawal_s"] == pytest.approx(6 * 30 / RATE_HZ)
+    assert scores.loc["002-001", "withdrawal_net_s"] == pytest.approx(5 * 30 / RATE_HZ)
+    pooled = json.loads((folder / "out" / "summary.json").read_text())["scores"]["pred"]["pooled"]
+    assert pooled["withdrawal_undefined"] == 1
+    assert "not reached" in (folder / "out" / "report.html").read_text()
+
+
 def test_options_of_other_forms_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="--structures, --part: means nothing for predicted phases"):
         evaluate(folder, structures=("rectum",), part="test")
