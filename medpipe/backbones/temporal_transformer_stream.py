@@ -97,7 +97,8 @@ class BlockStream:
         return np.concatenate((first * cos - second * sin, first * sin + second * cos), axis=-1)
 
     def reset(self) -> None:
-        """Begin another video."""
+        """Begin another video: forget every frame."""
+        self.keys[:], self.values[:] = 0, 0
         self.count = 0
 
     @property
