@@ -2,7 +2,7 @@
 #
 #   make demo     the whole chain on generated phantoms, some minutes on two CPU cores, ends in a report
 #   make demo-vqa a small vision-language model trained, asked and scored on easy-vqa, within ten minutes on two cores
-#   make demo-colonoscopy   phases of made-up colonoscopies by seven temporal networks, ends in a report
+#   make demo-colonoscopy   phases of made-up colonoscopies by nine temporal networks, ends in a report
 #   make test     all tests but the longest: those are in make test-long (stop and resume, real volumes, whole workflows)
 #   make check    ruff, pyright, import contract
 #   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside

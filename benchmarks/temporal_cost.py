@@ -22,7 +22,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from medpipe.backbones.temporal_options import AsFormerOptions, ColonTcnOptions, MsTcnOptions, TecnoOptions
+from medpipe.backbones.temporal_options import (
+    AsFormerOptions,
+    ColonTcnOptions,
+    FramewiseOptions,
+    MsTcnOptions,
+    TecnoOptions,
+    TemporalTransformerOptions,
+)
 from medpipe.backbones.temporal_registry import build_temporal_backbone
 from medpipe.version import __version__
 
@@ -33,9 +40,16 @@ NETWORKS = {
     "colon_tcn, 13 blocks": ColonTcnOptions(blocks=13),
     "ms_tcn": MsTcnOptions(),
     "tecno": TecnoOptions(),
+    "temporal_transformer": TemporalTransformerOptions(),
     "asformer": AsFormerOptions(),
 }
-LIVE = {"colon_tcn, causal": ColonTcnOptions(causal=True), "tecno": TecnoOptions()}
+LIVE = {
+    "colon_tcn, causal": ColonTcnOptions(causal=True),
+    "colon_tcn, 13 blocks, causal": ColonTcnOptions(blocks=13, causal=True),
+    "tecno": TecnoOptions(),
+    "temporal_transformer, causal": TemporalTransformerOptions(causal=True),
+    "framewise": FramewiseOptions(),
+}
 
 
 def resident_mib() -> float:

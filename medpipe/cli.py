@@ -152,6 +152,7 @@ def watch(
     encoder_weights: Annotated[
         Path | None, typer.Option(help="The encoder's weights, the same that the network was trained on.")
     ] = None,
+    lag_s: Annotated[float, typer.Option(min=0, help="Seconds that an answer may wait for later frames.")] = 0.0,
     as_fast: Annotated[
         bool, typer.Option("--as-fast-as-possible", help="Every frame, not at the video's own speed.")
     ] = False,
@@ -160,7 +161,8 @@ def watch(
     """Print phase and elapsed withdrawal time as frames arrive; frames are dropped, never queued."""
     from medpipe.engine.watching import watch_command
 
-    raise typer.Exit(watch_command(video, model, fps=fps, weights=encoder_weights, as_fast=as_fast, as_json=as_json))
+    options = {"fps": fps, "weights": encoder_weights, "as_fast": as_fast, "as_json": as_json, "lag_s": lag_s}
+    raise typer.Exit(watch_command(video, model, **options))  # type: ignore[arg-type]
 
 
 OutputFolder = Annotated[Path, typer.Option("--output", "-O", file_okay=False, help="Folder to write to.")]
@@ -186,11 +188,11 @@ def evaluate(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help="Folder of label maps, of folders of masks, or of RTSTRUCTs; one file; a checkpoint; or answers."
+            help="Folder of label maps, masks, RTSTRUCTs or tables of phases; one file; a checkpoint; or answers."
         ),
     ],
     references: Annotated[
-        Path | None, typer.Argument(help="The references, in any of these forms and grids; none for a checkpoint.")
+        Path | None, typer.Argument(help="The references, in any of these forms; of a phase checkpoint also videos.")
     ] = None,
     output: OutputFolder = Path("evaluation"),
     manifest: Annotated[
@@ -215,6 +217,8 @@ def evaluate(
     rule: Annotated[
         list[str] | None, typer.Option(help="For answers, beside medpipe's: colon_x, substring, ...; may be repeated.")
     ] = None,
+    fps: Annotated[float | None, typer.Option(min=0.1, help="Of phases: of tables and folders of frames.")] = None,
+    encoder_weights: Annotated[Path | None, typer.Option(help="Of a phase checkpoint that is given videos.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: the cores.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the results in the output folder.")] = False,
     as_json: AsJson = False,
@@ -226,7 +230,8 @@ def evaluate(
     options = EvaluateOptions(
         manifest=manifest, structures=tuple(listed(structures)), tolerances_mm=tuple(tolerance_mm or [2.0]), jobs=jobs,
         force=force, data_root=data_root, part=None if part is None else part.value, patients=patients,
-        resample=resample, missing_cases=missing_cases.value, rules=tuple(listed(rule)),
+        resample=resample, missing_cases=missing_cases.value, rules=tuple(listed(rule)), fps=fps,
+        encoder_weights=encoder_weights,
     )  # fmt: skip
     raise typer.Exit(
         evaluate_command(predictions, references, options, output=output, as_json=as_json, command=sys.argv[1:])
@@ -355,16 +360,11 @@ def bench(
     result: Annotated[Path | None, typer.Option(help="JSON file for all times.")] = None,
 ) -> None:
     """Time the configurations of the GPU kernels on this machine's GPU, each checked first."""
-    try:
-        from medpipe.kernels.sigmoid_attention import tuning
-    except ModuleNotFoundError as error:
-        fail(f"medpipe bench {what}: {error}; install medpipe[triton]", FAILED)
-    target = (table or tuning.TABLE) if tune else None
-    try:
-        tuning.tune(width or [16, 64, 128], processes=processes, table=target, result=result)
-    except RuntimeError as error:
-        fail(f"medpipe bench {what}: {error}", FAILED)
-    print(f"written: {target}" if target else "the table is as it was; --tune writes it")
+    from medpipe.engine.benching import bench_command
+
+    raise typer.Exit(
+        bench_command(what.value, tune=tune, table=table, widths=width, processes=processes, result=result)
+    )
 
 
 def listed(values: list[str] | None) -> list[str]:

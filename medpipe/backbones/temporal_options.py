@@ -101,14 +101,18 @@ class AsFormerOptions(TemporalOptions):
 
 
 class TemporalTransformerOptions(TemporalOptions):
-    """A transformer on sigmoid attention: a window of frames that lie 1, 2, 4, ... apart, layer by layer."""
+    """A transformer on sigmoid attention: a window of frames that lie 1, 2, 4, ... apart, layer by layer.
+
+    The causal form looks back alone: `window` frames of each layer's steps before a frame, and at the frame itself.
+    """
 
     name: Literal["temporal_transformer"] = "temporal_transformer"
     layers: int = Field(default=10, ge=1, le=16)
     width: int = Field(default=64, ge=2)
     heads: int = Field(default=4, ge=1)
-    # Frames to either side that a frame looks at, counted in the layer's own steps.
+    # Frames to either side (causal: before it) that a frame looks at, counted in the layer's own steps.
     window: int = Field(default=16, ge=1)
+    causal: bool = False
     channel_dropout: Dropout = Field(default=0.3, ge=0, lt=1)
     dropout: Dropout = Field(default=0.1, ge=0, lt=1)
 
@@ -119,9 +123,13 @@ class TemporalTransformerOptions(TemporalOptions):
         return self
 
     @property
+    def is_causal(self) -> bool:
+        return self.causal
+
+    @property
     def receptive_field(self) -> int:
         """In steps."""
-        return 1 + 2 * self.window * (2**self.layers - 1)
+        return 1 + (1 if self.causal else 2) * self.window * (2**self.layers - 1)
 
 
 class FramewiseOptions(TemporalOptions):

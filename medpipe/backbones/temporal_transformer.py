@@ -4,20 +4,23 @@ Each layer takes the frames `dilation` apart as sequences of their own and lets 
 either side, so that ten layers see 2 x window x 1023 frames at a cost that grows with the length alone: the pattern of
 dilated convolutions (Lea et al., 2017, arXiv:1611.05267), with weights by sigmoid (arXiv:2409.04431). The number of
 keys in sight is the same for all frames but those at the ends, so the bias begins at its -log and is learned, head by
-head.
+head. The causal form looks back alone and runs frame by frame as well.
 """
 
 import math
-from typing import final
+from typing import cast, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medpipe.backbones.attention import EPS, LayerScale
 from medpipe.backbones.rotary import rotate
+from medpipe.backbones.streaming import Norm, Pointwise, Stream
 from medpipe.backbones.temporal import TemporalBackbone
 from medpipe.backbones.temporal_options import TemporalTransformerOptions
+from medpipe.backbones.temporal_transformer_stream import BlockStream
 from medpipe.kernels.sigmoid_attention.entry import sigmoid_attention
 
 LAYER_SCALE = 0.1  # first value, as of the other transformers here
@@ -32,7 +35,8 @@ class DilatedAttention(nn.Module):
         head_width = width // options.heads
         self.qkv = nn.Linear(width, 3 * width)
         self.q_norm, self.k_norm = (nn.LayerNorm(head_width, eps=EPS) for _ in range(2))
-        self.bias = nn.Parameter(torch.full((options.heads,), -math.log(2 * options.window + 1)))
+        self.reach = (options.window, 0 if options.causal else options.window)
+        self.bias = nn.Parameter(torch.full((options.heads,), -math.log(sum(self.reach) + 1)))
         self.projection = nn.Linear(width, width)
         speeds = (4.0 * options.window) ** -(torch.arange(head_width // 2) / max(1, head_width // 2))
         self.register_buffer("speeds", speeds, persistent=False)
@@ -42,11 +46,13 @@ class DilatedAttention(nn.Module):
         """lengths (B,): frames of each video; what lies behind them is not looked at, and its output means nothing."""
         apart, own_lengths = self._apart(x, lengths)
         q, k, v = self.qkv(apart).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        angles = torch.arange(q.shape[2], device=x.device)[:, None] * self.speeds
+        # Only differences of places count, but a place of 54,000 times a speed is off by 2e-3 in single precision.
+        places = torch.arange(q.shape[2], device=x.device, dtype=torch.float64)[:, None]
+        angles = (places * self.speeds.double()).remainder(2 * math.pi).float()
         q, k = rotate(self.q_norm(q), angles).to(v.dtype), rotate(self.k_norm(k), angles).to(v.dtype)
         out = sigmoid_attention(
             q, k, v, bias=self.bias, key_lengths=own_lengths, query_lengths=own_lengths,
-            window=(self.window, self.window),
+            window=self.reach,
         )  # fmt: skip
         together = out.transpose(1, 2).flatten(2).unflatten(0, (x.shape[0], self.dilation))
         return self.projection(together.transpose(1, 2).flatten(1, 2)[:, : x.shape[1]])
@@ -84,6 +90,7 @@ class TemporalTransformer(TemporalBackbone):
 
     def __init__(self, options: TemporalTransformerOptions, *, input_dim: int, num_phases: int) -> None:
         super().__init__()
+        self.is_causal, self.input_dim = options.causal, input_dim
         self.channel_dropout = nn.Dropout1d(options.channel_dropout)
         self.enter = nn.Linear(input_dim, options.width)
         self.blocks = nn.ModuleList(TemporalBlock(options, 2**level) for level in range(options.layers))
@@ -91,8 +98,23 @@ class TemporalTransformer(TemporalBackbone):
         self.leave = nn.Linear(options.width, num_phases)
 
     def forward(self, embeddings: Tensor, is_frame: Tensor) -> tuple[Tensor, ...]:
+        """Frames come first, padding last: that is how videos are padded."""
         x = self.enter(self.channel_dropout(embeddings.transpose(1, 2)).transpose(1, 2))
-        lengths = is_frame.sum(dim=1)  # frames come first, padding last
+        lengths = is_frame.sum(dim=1)
         for block in self.blocks:
             x = block(x, lengths)
         return (self.leave(self.norm(x)),)
+
+    def stream(self) -> Stream:
+        if not self.is_causal:
+            return super().stream()
+        blocks = [BlockStream(cast(TemporalBlock, block)) for block in self.blocks]
+        enter, norm, leave = Pointwise(self.enter), Norm(self.norm), Pointwise(self.leave)
+
+        def step(frame: np.ndarray) -> np.ndarray:
+            x = enter.step(frame)
+            for block in blocks:
+                x = block.step(x)
+            return leave.step(norm.step(x))
+
+        return Stream(step, blocks, input_dim=self.input_dim)

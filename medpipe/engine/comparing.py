@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from medpipe.metrics.comparison import Comparison
 
 REPORT_FILE = "report.html"
-DEFAULT_METRICS = ("dice", "hd95_mm")
 WRONG_DATA = 3
 
 
@@ -46,9 +45,11 @@ def compare_command(
                 paths, names, correction=correction, against=against, output=output, as_json=as_json, seed=seed,
                 alpha=alpha,
             )  # fmt: skip
+        kind, arms = read_arms(files, names)
         comparison = compare_scores(
-            read_arms(files, names),
-            metrics=metrics or DEFAULT_METRICS,
+            arms,
+            kind=kind,
+            metrics=metrics,
             structures=structures,
             against=against,
             correction=correction,
@@ -75,10 +76,14 @@ def compare_command(
 def write_page(path: Path, comparison: "Comparison", files: Sequence[Path]) -> None:
     """The comparison as one HTML file."""
     from medpipe.engine.record import now, versions
+    from medpipe.reporting.comparison import definitions_of
     from medpipe.reporting.content import ReportContent
     from medpipe.reporting.report import write_report
 
     record = {f"scores {number}": str(file) for number, file in enumerate(files, start=1)}
     record["versions"] = ", ".join(f"{name} {version}" for name, version in versions().items())
     title = f"Comparison of {', '.join(comparison.arms[:-1])} and {comparison.arms[-1]}"
-    write_report(path, ReportContent(title=title, date=now(), comparisons=[("", comparison)], record=record))
+    content = ReportContent(
+        title=title, date=now(), comparisons=[("", comparison)], record=record, definitions=definitions_of(comparison)
+    )
+    write_report(path, content)

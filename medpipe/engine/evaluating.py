@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from medpipe.config.errors import ConfigError
 from medpipe.engine.evaluating_answers import evaluate_answers, holds_answers
 from medpipe.engine.evaluating_checkpoint import Checkpoint, evaluate_checkpoint, find_checkpoint
+from medpipe.engine.evaluating_phases import evaluate_phases, find_phases
 from medpipe.engine.evaluation import (
     REPORT_FILE,
     SCORES_FILE,
@@ -41,6 +42,11 @@ def evaluate_command(
 
     if not options.force and (output / SCORES_FILE).exists():
         raise wrong(f"{output} holds results already; give another --output, or --force")
+    phases = find_phases(predictions)
+    if phases is not None:
+        form = "a phase checkpoint" if phases.checkpoint is not None else "predicted phases"
+        refuse_foreign(form, predictions, options)
+        return evaluate_phases(phases, references, options, output=output, as_json=as_json, command=command)
     if holds_answers(predictions):
         refuse_foreign("answers to questions", predictions, options)
         return evaluate_answers(predictions, references, options, output=output, as_json=as_json, command=command)
@@ -91,13 +97,34 @@ def tell(evaluation: Evaluation, output: Path, console: "Console") -> None:
 
 # Options that a form does not have, by the field of EvaluateOptions.
 FOREIGN = {
-    "answers to questions": ("structures", "tolerances_mm", "patients", "resample", "part"),
-    "a checkpoint": ("patients", "resample", "missing_cases", "rules"),
-    "a folder of predictions": ("data_root", "part", "rules"),
+    "answers to questions": ("structures", "tolerances_mm", "patients", "resample", "part", "fps", "encoder_weights"),
+    "a checkpoint": ("patients", "resample", "missing_cases", "rules", "fps", "encoder_weights"),
+    "a folder of predictions": ("data_root", "part", "rules", "fps", "encoder_weights"),
+    "a phase checkpoint": (
+        "structures",
+        "tolerances_mm",
+        "resample",
+        "missing_cases",
+        "rules",
+        "manifest",
+        "data_root",
+    ),
+    "predicted phases": (
+        "structures",
+        "tolerances_mm",
+        "resample",
+        "missing_cases",
+        "rules",
+        "manifest",
+        "data_root",
+        "part",
+        "encoder_weights",
+    ),
 }
 FLAGS = {"structures": "--structures", "tolerances_mm": "--tolerance-mm", "patients": "--patients", "part": "--part",
          "resample": "--no-resample", "missing_cases": "--missing-cases", "rules": "--rule",
-         "data_root": "--data-root"}  # fmt: skip
+         "data_root": "--data-root", "fps": "--fps", "encoder_weights": "--encoder-weights",
+         "manifest": "--manifest"}  # fmt: skip
 
 
 def refuse_foreign(form: str, predictions: Path, options: EvaluateOptions) -> None:

@@ -19,7 +19,7 @@ SCORES_FILE, SUMMARY_FILE, REPORT_FILE = "scores.csv", "summary.json", "report.h
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """The options of the command; `data_root` and `part` are of checkpoints, the last three of folders."""
+    """The options of the command; FOREIGN in evaluating.py says which of them a form does not have."""
 
     manifest: str | None = None
     structures: tuple[str, ...] = ()
@@ -32,6 +32,8 @@ class EvaluateOptions:
     resample: bool = True
     missing_cases: str = "count"
     rules: tuple[str, ...] = ()  # of answers to questions
+    fps: float | None = None  # of phases: frames a second of tables and folders of frames
+    encoder_weights: Path | None = None  # of a phase checkpoint that is given videos
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def report_command(paths: Sequence[Path], *, names: Sequence[str], output: Path,
 def read_run(name: str, path: Path) -> Shown:
     """A run's directory, a folder that `medpipe evaluate` left, or a file of scores."""
     from medpipe.metrics.comparison import check_definition
+    from medpipe.metrics.score_kinds import OF_PHASES, kind_of
 
     shown = Shown(name, path)
     if not path.exists():
@@ -85,6 +86,11 @@ def read_run(name: str, path: Path) -> Shown:
     ):
         file = scores_file(path)
         shown.scores = read_scores(file)
+        if kind_of(shown.scores.columns) is OF_PHASES:
+            raise DataFault(
+                file, "holds scores of phases: such a run or evaluation leaves a report.html of its own, and `medpipe "
+                "compare` lays several beside each other",
+            )  # fmt: skip
         try:
             check_definition(shown.scores)
         except ValueError as error:

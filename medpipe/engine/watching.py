@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,14 +82,21 @@ class Clock:
 
 
 def watch_command(
-    video: Path, model: Path, *, fps: float | None, weights: Path | None, as_fast: bool, as_json: bool
+    video: Path,
+    model: Path,
+    *,
+    fps: float | None,
+    weights: Path | None,
+    as_fast: bool,
+    as_json: bool,
+    lag_s: float = 0.0,
 ) -> int:
     """Print a line whenever the phase changes, and one a second; the exit code."""
     from medpipe.datasets.procedures import ProcedureSource
     from medpipe.tasks.procedure_reading import ProcedureReader
 
     reader = ProcedureReader(ProcedureSource(video.stem, video, folder_fps(video, fps), None))
-    watcher = Watcher.load(model, weights, reader)
+    watcher = Watcher.load(model, weights, reader, lag_s)
     print(f"research use only; {watcher.headline()}", file=sys.stderr)
     began = time.monotonic()
     newest = Newest()
@@ -145,7 +153,7 @@ def say(line: dict[str, Any], as_json: bool) -> None:
 class Watcher:
     """Encoder, causal network and decoder, fed slot by slot."""
 
-    def __init__(self, reader: Any, encoder: Any, network: Any, record: Any) -> None:
+    def __init__(self, reader: Any, encoder: Any, network: Any, record: Any, lag_s: float = 0.0) -> None:
         from medpipe.tasks.phase_decoding import LiveViterbi, PhaseDynamics
         from medpipe.tasks.phase_options import DecodingConfig
 
@@ -153,15 +161,17 @@ class Watcher:
         self.rate_hz = float(record.embeddings["rate_hz"])
         self.view = reader.field_of_view() if "cropped" in record.embeddings["preprocessing"] else None
         self.stream = network.stream()
-        self.live = LiveViterbi(PhaseDynamics.from_json(record.dynamics), 1 / self.rate_hz, DecodingConfig(online=True))
+        decoding = DecodingConfig(online=True, lag_s=lag_s)
+        self.live = LiveViterbi(PhaseDynamics.from_json(record.dynamics), 1 / self.rate_hz, decoding)
         self.lag_s = (self.stream.lag + self.live.lag) / self.rate_hz
         self.clock, self.seen, self.expected = Clock(), 0, 0
-        self.last_phase, self.last_said_s = -1, -1.0
+        self.last_phase, self.last_said_s, self.last_confidence = -1, -1.0, 0.0
+        self.waiting: deque[Any] = deque()  # probabilities of the frames within the lag
         self.answered = 0
         self.milliseconds: list[float] = []
 
     @classmethod
-    def load(cls, model: Path, weights: Path | None, reader: Any) -> "Watcher":
+    def load(cls, model: Path, weights: Path | None, reader: Any, lag_s: float = 0.0) -> "Watcher":
         """From a folder of weights. Raises DataFault: not there, not causal, or an encoder with other weights."""
         import torch
 
@@ -186,7 +196,7 @@ class Watcher:
             reason = f"trained on embeddings of {name} with weights {theirs}, these are {these}; give --encoder-weights"
             raise DataFault(model, reason)
         try:
-            return cls(reader, encoder, network, record)
+            return cls(reader, encoder, network, record, lag_s)
         except ValueError as error:
             raise DataFault(model, str(error)) from None
 
@@ -215,8 +225,10 @@ class Watcher:
         """The answers that were still waited for."""
         for logits in self.stream.flush():
             yield from self._answer(logits)
+        for phase in self.live.flush():
+            yield from self._take(phase)
         if self.answered:
-            yield self._line(self.last_phase, 1.0) | {"end": True}
+            yield self._line(self.last_phase, self.last_confidence) | {"end": True}
 
     def _answer(self, logits: Any) -> Iterator[dict[str, Any]]:
         """Decode one frame's logits; a line where the phase changes or a second has gone by."""
@@ -226,15 +238,20 @@ class Watcher:
             return
         odds = np.exp(logits - logits.max())
         probabilities = odds / odds.sum()
+        self.waiting.append(probabilities)
         phase = self.live.step(probabilities)
-        if phase is None:
-            return
+        if phase is not None:
+            yield from self._take(phase)
+
+    def _take(self, phase: int) -> Iterator[dict[str, Any]]:
+        """The phase of the frame that has waited longest; its own probability says how sure it is."""
         time_s = self.answered / self.rate_hz
         self.answered += 1
+        self.last_confidence = float(self.waiting.popleft()[phase])
         self.clock.see(time_s, phase)
         if phase != self.last_phase or time_s - self.last_said_s >= 1:
             self.last_phase, self.last_said_s = phase, time_s
-            yield self._line(phase, float(probabilities[phase]))
+            yield self._line(phase, self.last_confidence)
 
     def _line(self, phase: int, confidence: float) -> dict[str, Any]:
         return {

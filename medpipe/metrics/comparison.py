@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, final
 import numpy as np
 
 from medpipe.metrics.aggregation import GROUP_COLUMNS, per_patient
-from medpipe.metrics.definitions import DEFINITION, METRICS
+from medpipe.metrics.definitions import METRICS
 from medpipe.metrics.rank_tests import (
     Values,
     friedman,
@@ -19,6 +19,7 @@ from medpipe.metrics.rank_tests import (
     signed_ranks,
     smallest_num_pairs,
 )
+from medpipe.metrics.score_kinds import OF_PHASES, OF_STRUCTURES, ScoreKind, kind_of, phase_arms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,6 +119,8 @@ Test = TypeVar("Test", PairedTest, OmnibusTest)
 def arms_of(scores: "pd.DataFrame", name: str) -> dict[str, "pd.DataFrame"]:
     """Each model and labelled share of one table of scores, by a name of its own: `name` where there is only one."""
     check_definition(scores)
+    if kind_of(scores.columns) is OF_PHASES:
+        return phase_arms(scores, name)
     patients = per_patient(scores)
     arms = list(patients.groupby(list(GROUP_COLUMNS), sort=False))
     several_shares = len(set(patients["labelled_share"])) > 1
@@ -130,20 +133,28 @@ def arms_of(scores: "pd.DataFrame", name: str) -> dict[str, "pd.DataFrame"]:
 
 def check_definition(scores: "pd.DataFrame") -> None:
     """Refuse scores that were made by another definition, or do not say by which."""
+    kind = kind_of(scores.columns)
     if "definition" not in scores.columns:
+        others = {
+            OF_STRUCTURES: "distances of other tools differ by more than 100 mm on the same masks",
+            OF_PHASES: "other tools count segments and undefined phases in other ways",
+        }
         raise ValueError(
-            f"the scores do not say how they were made (no column 'definition', expected {DEFINITION!r}); distances of "
-            "other tools differ by more than 100 mm on the same masks, so score the predictions again with medpipe"
+            f"the scores do not say how they were made (no column 'definition', expected {kind.definition!r}); "
+            f"{others[kind]}, so score the predictions again with medpipe"
         )
     found = sorted({str(value) for value in scores["definition"]})
-    if found != [DEFINITION]:
-        raise ValueError(f"the scores were made by the definition {found}, expected {DEFINITION!r}; score them again")
+    if found != [kind.definition]:
+        raise ValueError(
+            f"the scores were made by the definition {found}, expected {kind.definition!r}; score them again"
+        )
 
 
 def compare_scores(
     arms: Mapping[str, "pd.DataFrame"],
     *,
-    metrics: Sequence[str] = ("dice", "hd95_mm"),
+    kind: ScoreKind = OF_STRUCTURES,
+    metrics: Sequence[str] = (),
     structures: Sequence[str] = (),
     against: str | None = None,
     correction: Correction = "bh",
@@ -154,12 +165,15 @@ def compare_scores(
 ) -> Comparison:
     """Compare the arms (name -> one row a structure and patient, as `arms_of` gives them) pair by pair.
 
+    kind          what the scores are of
+    metrics       empty: the two that this kind is compared by
     structures    only these; empty: all that every arm has
     against       test every other arm against this one only; the family is smaller then
 
     Raises ValueError: fewer than two arms, an unknown name, different patients (unless `allow_unpaired`).
     """
-    _check_options(arms, metrics, structures, against, correction)
+    metrics = metrics or kind.defaults
+    _check_options(arms, kind, metrics, structures, against, correction)
     notes: list[str] = []
     patients = _common_patients(arms, allow_unpaired, notes)
     tables = {
@@ -188,13 +202,14 @@ def compare_scores(
         seed=seed,
         num_bootstraps=num_bootstraps,
         num_patients=len(patients),
-        definition=DEFINITION,
+        definition=kind.definition,
         notes=tuple(notes),
     )
 
 
 def _check_options(
     arms: Mapping[str, "pd.DataFrame"],
+    kind: ScoreKind,
     metrics: Sequence[str],
     structures: Sequence[str],
     against: str | None,
@@ -211,9 +226,9 @@ def _check_options(
             raise ValueError(f"{what} must differ, got {', '.join(names)}")
     for metric in metrics:
         without = [name for name, rows in arms.items() if metric not in rows.columns]
-        if metric not in METRICS or without:
+        if without or metric not in METRICS:
             where = f" in the scores of {', '.join(without)}" if metric in METRICS else ""
-            raise ValueError(f"no metric {metric!r}{where}; known are {', '.join(METRICS)}")
+            raise ValueError(f"no metric {metric!r}{where}; known are {', '.join(kind.metrics)}")
 
 
 def _common_patients(arms: Mapping[str, "pd.DataFrame"], allow_unpaired: bool, notes: list[str]) -> list[str]:

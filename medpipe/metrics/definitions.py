@@ -2,28 +2,15 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import final
+
+from medpipe.metrics.metric import Metric
+from medpipe.metrics.phase_metrics import PHASE_METRICS
 
 # Stands in every file of scores: numbers made by different definitions must never be compared with each other. It is
 # raised when a definition below changes.
 DEFINITION = "medpipe-1"
-
-
-@final
-@dataclass(frozen=True)
-class Metric:
-    """How a score is called, read and defined."""
-
-    title: str
-    unit: str  # "" for a share between 0 and 1
-    higher_is_better: bool | None  # None: best is no difference
-    definition: str
-
-    @property
-    def heading(self) -> str:
-        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
 _FIXED: Mapping[str, Metric] = MappingProxyType(
@@ -91,11 +78,13 @@ _NSD = re.compile(r"nsd_(area_)?(\d+(?:\.\d+)?)mm")
 
 @final
 class _Metrics(Mapping[str, Metric]):
-    """The fixed metrics, and those with a tolerance in their name: nsd_2mm, nsd_area_1.5mm."""
+    """The fixed metrics, those with a tolerance in their name (nsd_2mm, nsd_area_1.5mm), and those of phases."""
 
     def __getitem__(self, column: str) -> Metric:
         if column in _FIXED:
             return _FIXED[column]
+        if column in PHASE_METRICS:
+            return PHASE_METRICS[column]
         found = _NSD.fullmatch(column)
         if found is None:
             raise KeyError(column)
@@ -123,7 +112,7 @@ class _Metrics(Mapping[str, Metric]):
         return len(_FIXED)
 
 
-# Key: the column of scores.csv. Order: the order of the tables. Iteration gives the fixed ones, without tolerances.
+# Key: the column of scores.csv. Order: the order of the tables. Iteration gives the fixed ones of structures alone.
 METRICS: Mapping[str, Metric] = _Metrics()
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, final
 
@@ -65,6 +66,11 @@ class VideoPhases:
     ref: np.ndarray
     pred: np.ndarray
     confidence: np.ndarray | None = None
+
+    @cached_property
+    def row(self) -> dict[str, Any]:
+        """Its scores, computed once: tables, pooled numbers and folds all want them."""
+        return video_row(self)
 
 
 def video_row(video: VideoPhases) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def total_confusion(videos: Sequence[VideoPhases]) -> np.ndarray:
 def pooled_scores(videos: Sequence[VideoPhases]) -> dict[str, float]:
     """The numbers of a study: frames pooled, segments summed, the rest as means over videos. Shares in percent."""
     scores = frame_scores(total_confusion(videos))
-    rows = [video_row(video) for video in videos]
+    rows = [video.row for video in videos]
     confident = [video for video in videos if video.confidence is not None]
     pooled = {
         "videos": len(videos),
@@ -205,15 +211,18 @@ def over_folds(by_fold: Mapping[Any, Sequence[VideoPhases]]) -> "pd.DataFrame":
 
 def bootstrap_interval(
     values: Sequence[float],
-    statistic: Callable[[np.ndarray], float] = lambda values: float(np.median(values)),
+    statistic: Callable[[np.ndarray], Any] = lambda values: np.median(values, axis=-1),
     *,
     num_draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """A statistic over videos and its 95 % percentile interval from resampling them; NaN values are left out."""
+    """A statistic over videos and its 95 % percentile interval from resampling them; NaN values are left out.
+
+    statistic: along the last axis of values (..., videos).
+    """
     known = np.array([value for value in values if not math.isnan(value)])
     if not known.size:
         return math.nan, math.nan, math.nan
     draws = np.random.default_rng(seed).integers(0, known.size, (num_draws, known.size))
-    low, high = np.quantile([statistic(known[draw]) for draw in draws], (0.025, 0.975))
-    return statistic(known), float(low), float(high)
+    low, high = np.quantile(statistic(known[draws]), (0.025, 0.975))
+    return float(statistic(known)), float(low), float(high)

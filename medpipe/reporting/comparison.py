@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medpipe.metrics.comparison import Comparison, OmnibusTest, PairedTest
 from medpipe.metrics.definitions import METRICS
+from medpipe.metrics.phase_metrics import PHASE_METRICS
 from medpipe.reporting.formatting import PLAIN, PRINTED, NumberStyle
 from medpipe.reporting.tables import aligned
 
@@ -133,9 +134,10 @@ def _test_of(kind: type, values: dict[str, Any]) -> Any:
 
 def comparison_section(title: str, comparison: Comparison) -> dict[str, Any]:
     """What the report's template shows of a comparison."""
-    from medpipe.reporting.comparison_figure import MOST_PAIRS, differences_figure, drawn_pairs
+    from medpipe.reporting.comparison_figure import MOST_PAIRS, differences_figure, drawn_arm, drawn_pairs
 
-    num_pairs = len({(test.first, test.second) for test in comparison.pairs})
+    pairs = list(dict.fromkeys((test.first, test.second) for test in comparison.pairs))
+    num_pairs = len(pairs)
     left_out = num_pairs - len(drawn_pairs(comparison))
     return {
         "title": title,
@@ -145,9 +147,19 @@ def comparison_section(title: str, comparison: Comparison) -> dict[str, Any]:
         "pairs": [_titled(pair_cells(test, comparison.alpha, PRINTED)) for test in comparison.pairs],
         "figure": differences_figure(comparison),
         "not_drawn": f"{left_out} further pairs stand in the table; drawn are {num_pairs - left_out} of at most "
-        f"{MOST_PAIRS}, those with {comparison.arms[0]}." if left_out else "",
+        f"{MOST_PAIRS}, those with {drawn_arm(pairs)}." if left_out else "",
         "sentences": [*comparison.methods(), *comparison.notes],
     }  # fmt: skip
+
+
+def definitions_of(comparison: Comparison) -> dict[str, str]:
+    """The sentences that define what was compared."""
+    from medpipe.metrics.definitions import definitions
+
+    metrics = list(dict.fromkeys(test.metric for test in comparison.pairs))
+    if any(metric in PHASE_METRICS for metric in metrics):
+        return {METRICS[metric].title: METRICS[metric].definition for metric in metrics}
+    return definitions(metrics)
 
 
 def _titled(cells: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from medpipe.reporting.pictures import Picture, drawing_style, picture
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_PAIRS = 6  # drawn side by side in a row; with more, only those with the first model
+MOST_PAIRS = 6  # drawn side by side in a row; with more, only those of one model
 Pair = tuple[str, str]  # first, second
 
 
@@ -24,7 +24,13 @@ def drawn_pairs(comparison: Comparison) -> list[Pair]:
     pairs = list(dict.fromkeys((test.first, test.second) for test in comparison.pairs))
     if len(pairs) <= MOST_PAIRS:
         return pairs
-    return [pair for pair in pairs if comparison.arms[0] in pair][:MOST_PAIRS]
+    return [pair for pair in pairs if drawn_arm(pairs) in pair][:MOST_PAIRS]
+
+
+def drawn_arm(pairs: Sequence[Pair]) -> str:
+    """The arm whose pairs are drawn where there are too many: that in most of them, of several the first."""
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    return max(names, key=lambda name: sum(name in pair for pair in pairs))
 
 
 def differences_figure(comparison: Comparison) -> Picture:

@@ -13,6 +13,8 @@ from medpipe.metrics.phases import PHASES
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from medpipe.metrics.comparison import Comparison
+    from medpipe.metrics.phase_scores import VideoPhases
     from medpipe.reporting.pictures import Picture
 
 # Heading -> the pooled number and its places.
@@ -35,6 +37,18 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
 
 @final
 @dataclass(frozen=True, eq=False)
+class KeyPicture:
+    """The picture of one predicted segment; without one, `reason` says why."""
+
+    phase: str
+    colour: str
+    span: str
+    picture: "Picture | None"
+    reason: str
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class VideoView:
     """One video to look at."""
 
@@ -42,6 +56,8 @@ class VideoView:
     role: str  # worst, median, best
     facts: str
     line: "Picture"
+    phases: "VideoPhases"
+    frames: Sequence[KeyPicture] = ()
 
 
 @final
@@ -60,7 +76,7 @@ class PhaseReport:
     confusion: "Picture | None"
     bland_altman: "Picture | None"
     curves: "Picture | None"
-    comparison: Sequence[Sequence[str]] = ()
+    comparisons: Sequence[tuple[str, "Comparison"]] = ()
     rows: Sequence[Mapping[str, Any]] = ()  # of the shown arm, one a video, worst first
     record: Mapping[str, Any] = field(default_factory=dict)
     workflow: str = ""
@@ -71,6 +87,11 @@ def number(value: Any, places: int = 1) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{value:.{places}f}"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 12:34."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def phase_rows(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -97,12 +118,15 @@ def write_phase_report(path: Path, report: PhaseReport) -> None:
     from markupsafe import Markup
 
     from medpipe.geometry.atomic import written_beside
+    from medpipe.reporting.comparison import comparison_section
+    from medpipe.reporting.formatting import in_words
     from medpipe.reporting.phase_figures import legend
     from medpipe.reporting.report import RESEARCH_USE
 
     package = files("medpipe.reporting")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = number
+    environment.filters["words"] = in_words
     template = environment.from_string(package.joinpath("phases.html.j2").read_text(encoding="utf-8"))
     html = template.render(
         css=Markup(package.joinpath("report.css").read_text(encoding="utf-8")),
@@ -115,6 +139,7 @@ def write_phase_report(path: Path, report: PhaseReport) -> None:
         per_video=per_video_rows(report.summary),
         withdrawal=withdrawal_rows(report.summary),
         costs=cost_rows(report.costs),
+        comparisons=[comparison_section(title, comparison) for title, comparison in report.comparisons],
         legend=legend(),
         phases=PHASES,
         definitions=PHASE_DEFINITIONS,
@@ -178,9 +203,10 @@ def withdrawal_rows(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]
 
 
 def cost_rows(costs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Parameters, the networks' time, and when an answer comes."""
+    """Parameters, the time of training and prediction, memory, and when an answer comes."""
     rows = []
     for arm, cost in costs.items():
         when = "at the end of the video" if not cost["is_live"] else f"{cost['lag_s']:g} s after its frame"
-        rows.append([arm, f"{cost['parameters']:,}", number(cost["seconds"], 2), when])
+        times = [number(cost.get("training_s"), 0), number(cost["seconds"], 2)]
+        rows.append([arm, f"{cost['parameters']:,}", *times, number(cost.get("peak_memory_mib"), 0), when])
     return rows

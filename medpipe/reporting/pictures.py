@@ -67,6 +67,16 @@ def picture(figure: "Figure", alt: str) -> Picture:
     return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", alt, width, height)
 
 
+def photograph(image: Any, alt: str) -> Picture:
+    """Pixels (H, W, 3) uint8 as a JPEG, without any of the source's metadata."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=82)
+    height, width = image.shape[:2]
+    return Picture(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}", alt, width, height)
+
+
 def _svg(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -28,7 +28,7 @@ OF_A_VIDEO = ("accuracy", "macro_f1", "weighted_jaccard", "edit", "f1_at_25", "s
 class PhaseEvaluation(Stage):
     """Undefined numbers (a phase that is nowhere, a caecum that was not reached) are left out and counted."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "predictions": ("phase_prediction",),
         "embeddings": ("frame_embedding",),
@@ -78,15 +78,23 @@ def join(predicted: Path, labels: Path) -> "VideoPhases":
     return VideoPhases(predicted.stem, times, ref, found["phases"], confidence)
 
 
-def score_table(arms: "Mapping[str, tuple[Sequence[VideoPhases], Mapping[str, int]]]") -> "pd.DataFrame":
-    """One row an arm and video."""
+def score_table(
+    arms: "Mapping[str, tuple[Sequence[VideoPhases], Mapping[str, int]]]", patient_of: Mapping[str, str] | None = None
+) -> "pd.DataFrame":
+    """One row an arm and video; `patient_of`: without it each video is a patient of its own."""
     import pandas as pd
 
-    from medpipe.metrics.phase_scores import video_row
+    from medpipe.metrics.phase_metrics import PHASE_DEFINITION
 
     rows = [
-        {"model": title, "fold": fold_of.get(video.video_id), "centre": video.video_id.partition("-")[0]}
-        | video_row(video)
+        {
+            "model": title,
+            "fold": fold_of.get(video.video_id),
+            "centre": video.video_id.partition("-")[0],
+            "patient_id": (patient_of or {}).get(video.video_id, video.video_id),
+        }
+        | video.row
+        | {"definition": PHASE_DEFINITION}
         for title, (videos, fold_of) in arms.items()
         for video in videos
     ]
@@ -95,10 +103,10 @@ def score_table(arms: "Mapping[str, tuple[Sequence[VideoPhases], Mapping[str, in
 
 def summary_of(videos: "Sequence[VideoPhases]", fold_of: Mapping[str, int], *, seed: int) -> dict[str, Any]:
     """The numbers of one arm: pooled, mean and deviation over folds, median per video with an interval, agreement."""
-    from medpipe.metrics.phase_scores import bootstrap_interval, over_folds, pooled_scores, video_row
+    from medpipe.metrics.phase_scores import bootstrap_interval, over_folds, pooled_scores
     from medpipe.reporting.comparison import portable
 
-    rows = [video_row(video) for video in videos]
+    rows = [video.row for video in videos]
     by_fold: dict[int, list[VideoPhases]] = {}
     for video in videos:
         by_fold.setdefault(fold_of.get(video.video_id, 0), []).append(video)

@@ -1,11 +1,14 @@
 """The report of a study of phases: one self-contained HTML file.
 
-takes   an evaluation, the predictions and embeddings that it is of, the trainings whose curves are shown
+takes   an evaluation, its comparison, the predictions and embeddings that it is of, trainings whose curves are shown
 leaves  report.html
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+
+from pydantic import Field
 
 from medpipe.config.base import StageRef
 from medpipe.stages.report import REPORT_FILE, flat_record, name_of
@@ -16,17 +19,17 @@ if TYPE_CHECKING:
 
     from medpipe.metrics.phase_scores import VideoPhases
     from medpipe.reporting.phases import VideoView
-
-COMPARED = ("macro_f1", "f1_at_25")
+    from medpipe.stages.phase_files import PredictedArm
 
 
 @final
 class PhaseReportStage(Stage):
     """Networks side by side, time lines of the worst, median and best video, agreement of withdrawal times."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "evaluation": ("phase_evaluation",),
+        "comparison": ("comparison",),
         "predictions": ("phase_prediction",),
         "embeddings": ("frame_embedding",),
         "trainings": ("phase_training",),
@@ -34,9 +37,11 @@ class PhaseReportStage(Stage):
 
     stage: Literal["phase_report"]
     evaluation: StageRef
+    comparison: StageRef | None = None
     predictions: StageRef
     embeddings: StageRef
     trainings: tuple[StageRef, ...] = ()
+    key_frames: bool = Field(True, description="a picture a segment, masked, never of frames outside the body")
 
     def run(self, run: StageRun) -> None:
         import json
@@ -46,32 +51,69 @@ class PhaseReportStage(Stage):
         from medpipe.reporting.phases import PhaseReport, write_phase_report
         from medpipe.stages.phase_evaluation import SCORES_FILE, SUMMARY_FILE, read_arm
         from medpipe.stages.phase_files import LABELS, read_arms
+        from medpipe.stages.report import comparisons_of
 
-        evaluation = run.folder_of(self.evaluation)
+        evaluation, predictions = run.folder_of(self.evaluation), run.folder_of(self.predictions)
         scores = pd.read_csv(evaluation / SCORES_FILE)
         summary = json.loads((evaluation / SUMMARY_FILE).read_text(encoding="utf-8"))
-        arms = {arm.title: arm for arm in read_arms(run.folder_of(self.predictions))}
-        shown = max(summary, key=lambda arm: summary[arm]["pooled"]["macro_f1"] or 0)
+        arms = {arm.title: arm for arm in read_arms(predictions)}
+        shown = best_arm(summary)
         labels = run.folder_of(self.embeddings) / LABELS
-        videos = read_arm(run.folder_of(self.predictions), arms[shown], labels)
+        videos = read_arm(predictions, arms[shown], labels)
         of_shown = scores.loc[scores["model"] == shown].sort_values(by="accuracy", kind="stable")
         record = run.context["record"]
+        notes = [*run.context["notes"]]
+        views = notable(videos, of_shown)
+        if self.key_frames:
+            views = with_key_frames(run, views, self.embeddings, predictions, list(arms.values()), notes)
         report = PhaseReport(
             title=run.context["title"],
             run=run.context["directory"].name,
             date=record["sessions"][-1]["started"],
-            notes=run.context["notes"],
+            notes=notes,
             summary=summary,
-            costs={title: vars(arm) for title, arm in arms.items()},
+            costs={title: vars(arm) | training_cost(arm, run.context["stages"]) for title, arm in arms.items()},
             shown=shown,
-            videos=notable(videos, of_shown),
-            comparison=comparison_rows(scores, shown, [arm for arm in summary if arm != shown]),
+            videos=views,
+            comparisons=comparisons_of(run.folder_if_named(self.comparison)),
             rows=of_shown.to_dict("records"),
             record=flat_record(record, run.context["stages"]),
             workflow=run.context["workflow_text"],
             **figures(videos, of_shown, curves(run, self.trainings)),
         )
         write_phase_report(run.path(REPORT_FILE), report)
+
+
+def best_arm(summary: Mapping[str, Mapping[str, Any]]) -> str:
+    """The arm with the highest macro F1 over the pooled frames: the one whose videos are drawn."""
+    return max(summary, key=lambda arm: summary[arm]["pooled"]["macro_f1"] or 0)
+
+
+def training_cost(arm: "PredictedArm", stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Seconds of the training stage behind an arm, and the run's peak memory until its end; nothing of other runs'."""
+    facts = stages.get(Path(arm.folder).parent.name, {})
+    return {"training_s": facts.get("seconds"), "peak_memory_mib": facts.get("peak_memory_mib")}
+
+
+def with_key_frames(
+    run: StageRun,
+    views: "list[VideoView]",
+    embeddings: StageRef,
+    predictions: Path,
+    arms: "Sequence[PredictedArm]",
+    notes: list[str],
+) -> "list[VideoView]":
+    """The videos with a picture a segment, where there are frames to take them from; else a note says why not."""
+    from medpipe.stages.phase_views import key_frames_of, sources_of
+
+    if run.data.source == "phantom":
+        notes.append("The procedures are made up as embeddings: there are no frames, so no key frames are shown.")
+        return views
+    sources = sources_of(run.context["directory"], embeddings.from_, run.data)
+    if not sources:
+        notes.append("No key frames: the videos are not where the embeddings were made from.")
+        return views
+    return [key_frames_of(view, sources.get(view.video_id), predictions, arms, notes) for view in views]
 
 
 def curves(run: StageRun, trainings: Sequence[StageRef]) -> "list[tuple[str, pd.DataFrame]]":
@@ -124,42 +166,5 @@ def notable(videos: "Sequence[VideoPhases]", rows: "pd.DataFrame") -> "list[Vide
             f"accuracy {number(100 * float(row['accuracy']))} %, withdrawal {number(of_pred.gross_s / 60)} min "
             f"(reference {number(of_ref.gross_s / 60)})"
         )
-        views.append(VideoView(video.video_id, role, facts, line))
+        views.append(VideoView(video.video_id, role, facts, line, video))
     return views
-
-
-def comparison_rows(scores: "pd.DataFrame", shown: str, others: Sequence[str]) -> list[list[str]]:
-    """Every other arm against the one that is shown, on the videos that both have; Holm's correction over all rows."""
-    from itertools import product
-
-    import numpy as np
-
-    from medpipe.metrics.rank_tests import paired_differences, rank_biserial, sign_flip_p, signed_ranks
-    from medpipe.reporting.phases import number
-
-    found = []
-    for other, metric in product(others, COMPARED):
-        pairs = scores.pivot(index="video_id", columns="model", values=metric)[[other, shown]].dropna()
-        values = pairs.to_numpy(dtype=np.float64)
-        differences = paired_differences(values[:, 0], values[:, 1])
-        if len(differences) < 2:
-            continue
-        factor = 100 if metric == "macro_f1" else 1
-        ranks = signed_ranks(differences)
-        middle = factor * float(np.median(differences))
-        found.append((other, metric, len(differences), middle, rank_biserial(ranks), sign_flip_p(ranks)))
-    corrected = holm([row[-1] for row in found])
-    return [
-        [other, metric.replace("_", " "), str(n), number(middle), number(effect, 2), f"{p:.3g}", f"{q:.3g}"]
-        for (other, metric, n, middle, effect, p), q in zip(found, corrected, strict=True)
-    ]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, highest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
-    return corrected

@@ -151,7 +151,7 @@ class PhaseTraining(Stage):
             dynamics=dynamics.as_json(),
             fold=fold.number,
             step=self.training.num_steps,
-            training=facts | {"videos": [video.video.video_id for video in videos]},
+            training=facts | {"videos": [video.video.video_id for video in videos], "valid": list(fold.valid)},
         )
 
 

@@ -10,13 +10,16 @@ from medpipe.stages.segmentation_evaluation import SCORES_FILE
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medpipe.metrics.score_kinds import ScoreKind
 
-def read_arms(files: Sequence[Path], names: Sequence[str]) -> "dict[str, pd.DataFrame]":
-    """Every model of every file by a name of its own: the one given, the model's title, or the file's folder.
 
-    Raises DataFault with the file that is missing, broken or made by another definition.
+def read_arms(files: Sequence[Path], names: Sequence[str]) -> "tuple[ScoreKind, dict[str, pd.DataFrame]]":
+    """What is scored, and every model by a name of its own: the one given, the model's title, or the file's folder.
+
+    Raises DataFault with the file that is missing, broken, made by another definition or of another kind.
     """
     from medpipe.metrics.comparison import arms_of
+    from medpipe.metrics.score_kinds import kind_of
 
     if names and len(names) != len(files):
         raise ValueError(f"{len(names)} names for {len(files)} files; give one each, in their order")
@@ -24,6 +27,10 @@ def read_arms(files: Sequence[Path], names: Sequence[str]) -> "dict[str, pd.Data
         raise ValueError(f"names must differ, got {', '.join(names)}")
     paths = [scores_file(path) for path in files]
     tables = [read_scores(path) for path in paths]
+    kinds = [kind_of(table.columns) for table in tables]
+    for path, kind in zip(paths, kinds, strict=True):
+        if kind is not kinds[0]:
+            raise DataFault(path, f"holds scores of {kind.what}, {paths[0]} of {kinds[0].what}: these do not compare")
     titles = list(names) or _titles(tables, files)
     arms: dict[str, pd.DataFrame] = {}
     for path, title, table in zip(paths, titles, tables, strict=True):
@@ -36,7 +43,7 @@ def read_arms(files: Sequence[Path], names: Sequence[str]) -> "dict[str, pd.Data
             if unique in arms:
                 raise DataFault(path, f"the name {unique!r} stands for two models; give different names with --name")
             arms[unique] = rows
-    return arms
+    return kinds[0], arms
 
 
 def scores_file(path: Path) -> Path:
@@ -58,7 +65,8 @@ def read_scores(path: Path) -> "pd.DataFrame":
 
     from medpipe.metrics.definitions import METRICS
 
-    text: Any = {"model": str, "case_id": str, "patient_id": str, "structure": str, "definition": str}
+    names = ("model", "case_id", "video_id", "patient_id", "structure", "definition")
+    text: Any = dict.fromkeys(names, str)
     try:
         table = pd.read_csv(path, dtype=text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:

@@ -25,9 +25,10 @@ SMALL: dict[str, TemporalOptions] = {
     "tecno": TecnoOptions(layers=9, width=16),
     "asformer": AsFormerOptions(layers=9, decoders=2, width=16),
     "temporal_transformer": TemporalTransformerOptions(layers=9, width=16, heads=2, window=5),
+    "temporal_transformer causal": TemporalTransformerOptions(layers=9, width=16, heads=2, window=5, causal=True),
     "framewise": FramewiseOptions(width=16),
 }
-LIVE = ["colon_tcn causal", "colon_tcn lagging", "tecno", "framewise"]
+LIVE = ["colon_tcn causal", "colon_tcn lagging", "tecno", "temporal_transformer causal", "framewise"]
 
 
 def build(options: TemporalOptions, input_dim: int = 24) -> nn.Module:
@@ -62,6 +63,7 @@ def test_receptive_fields() -> None:
     assert ColonTcnOptions().receptive_field == 49_141
     assert ColonTcnOptions(blocks=13).receptive_field == 98_293
     assert TemporalTransformerOptions().receptive_field == 32_737
+    assert TemporalTransformerOptions(causal=True).receptive_field == 16_369
 
 
 def test_the_receptive_field_of_the_transformer_is_what_it_says() -> None:
@@ -72,6 +74,16 @@ def test_the_receptive_field_of_the_transformer_is_what_it_says() -> None:
     changed[:, reach + 10] += 5
     differs = (logits_of(network, frames) != logits_of(network, changed)).any(-1)[0]
     assert differs.nonzero().flatten().tolist() == list(range(10, 2 * reach + 11))
+
+
+def test_the_receptive_field_of_the_causal_transformer_is_what_it_says() -> None:
+    options = TemporalTransformerOptions(layers=4, width=16, heads=2, window=3, causal=True)
+    network, reach = build(options).double(), options.receptive_field - 1
+    frames = torch.randn(1, reach + 31, 24).double()
+    changed = frames.clone()
+    changed[:, 10] += 5
+    differs = (logits_of(network, frames) != logits_of(network, changed)).any(-1)[0]
+    assert differs.nonzero().flatten().tolist() == list(range(10, reach + 11))
 
 
 def test_every_backbone_of_the_table_is_tested_here() -> None:
@@ -134,6 +146,36 @@ def test_a_stream_gives_what_the_offline_form_gives(name: str) -> None:
     stream.reset()
     again = stream.step(frames[0, 0].numpy())
     assert (again is None) == (stream.lag > 0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LIVE)
+def test_a_stream_gives_the_same_after_three_hours_at_5_hz_and_keeps_no_more(name: str) -> None:
+    network = build(SMALL[name])
+    with torch.no_grad():  # norms, scales and biases begin at values that would hide a mistake
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter) * (parameter.ndim == 1))
+    frames = 2 * torch.randn(1, 54_000, 24)
+    stream = network.stream()  # type: ignore[operator]
+    kept = stream.num_bytes
+    answers = [stream.step(frame) for frame in frames[0].numpy()]
+    assert stream.num_bytes == kept
+    streamed = np.stack([answer for answer in answers if answer is not None] + stream.flush())
+    np.testing.assert_allclose(streamed, logits_of(network, frames)[0].numpy(), atol=1e-5)
+
+
+def test_three_hours_in_pieces_with_a_full_halo_are_the_whole() -> None:
+    options = ColonTcnOptions(blocks=6, width=16)
+    network, halo = build(options), (options.receptive_field - 1) // 2
+    frames = torch.randn(1, 54_000, 24)
+    frames[:, 2000:40_000] *= 1e-3  # most of it is outside, where nothing changes
+    whole = logits_of(network, frames)
+    assert torch.isfinite(whole).all()
+    pieces = []
+    for first in range(0, 54_000, 9000):
+        low, high = max(0, first - halo), min(54_000, first + 9000 + halo)
+        pieces.append(logits_of(network, frames[:, low:high])[:, first - low : first - low + 9000])
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-6, rtol=0)
 
 
 def test_an_offline_network_cannot_be_streamed_and_says_what_can() -> None:

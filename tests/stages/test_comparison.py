@@ -11,9 +11,12 @@ from rich.console import Console
 
 from medpipe.config.base import StageRef
 from medpipe.datasets.cases import DataConfig
+from medpipe.geometry.faults import DataFault
 from medpipe.metrics.definitions import DEFINITION
-from medpipe.reporting.comparison import read_comparison
+from medpipe.metrics.phase_metrics import PHASE_DEFINITION
+from medpipe.reporting.comparison import comparison_section, definitions_of, read_comparison
 from medpipe.stages.comparison import ComparisonStage, comparison_files
+from medpipe.stages.score_files import read_arms
 from medpipe.stages.stage import StageRun
 
 
@@ -78,3 +81,72 @@ def test_an_unknown_model_to_compare_with_is_refused_by_name(tmp_path: Path) -> 
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="hd95_pooled_mm"):
         stage("a", metrics=("hausdorff",))
+
+
+def write_phase_scores(folder: Path, models: dict[str, float], videos: int = 8) -> Path:
+    folder.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for model, shift in models.items():
+        rng = np.random.default_rng(0)
+        rows += [
+            {"model": model, "fold": 1, "video_id": f"00{i % 4}-00{i}", "patient_id": f"00{i % 4}-00{i}",
+             "macro_f1": 0.5 + 0.1 * rng.random() + shift, "f1_at_25": 40 + 10 * rng.random() + 100 * shift,
+             "accuracy": 0.7, "withdrawal_error_s": -30 * (1 - shift), "definition": PHASE_DEFINITION}
+            for i in range(videos)
+        ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+def test_phases_are_compared_by_their_own_metrics(tmp_path: Path) -> None:
+    inputs = {"a": write_phase_scores(tmp_path / "a", {"tcn": 0, "better": 0.05, "same": 0})}
+    (tmp_path / "out").mkdir()
+    stage("a", against="tcn").run(run_of(tmp_path / "out", inputs))
+    ((_, path),) = comparison_files(tmp_path / "out")
+    comparison = read_comparison(path)
+    assert comparison.definition == PHASE_DEFINITION
+    assert {(test.structure, test.metric) for test in comparison.pairs} == {
+        ("whole video", "macro_f1"), ("whole video", "f1_at_25")
+    }  # fmt: skip
+    better = next(test for test in comparison.pairs if test.second == "better" and test.metric == "macro_f1")
+    assert better.first == "tcn"
+    assert better.mean_difference == pytest.approx(0.05)
+    assert better.p_adjusted < 0.05
+    assert len(comparison.omnibus) == 2
+    section = comparison_section("", comparison)
+    assert section["pairs"][0][:2] == ["whole video", "Macro F1"]
+    assert "F1@25" in " ".join(definitions_of(comparison))
+
+
+def test_models_are_chosen_by_title_and_an_absolute_withdrawal_error_is_a_metric(tmp_path: Path) -> None:
+    inputs = {"a": write_phase_scores(tmp_path / "a", {"tcn": 0, "better": 0.05, "third": 0.1})}
+    (tmp_path / "out").mkdir()
+    chosen = stage("a", models=("tcn", "better"), metrics=("withdrawal_absolute_error_s",))
+    chosen.run(run_of(tmp_path / "out", inputs))
+    comparison = read_comparison(comparison_files(tmp_path / "out")[0][1])
+    assert comparison.arms == ("tcn", "better")
+    assert comparison.pairs[0].mean_difference == pytest.approx(-1.5)
+    with pytest.raises(ValueError, match="no model 'tnc' in the scores; they hold tcn, better, third"):
+        stage("a", models=("tnc",)).run(run_of(tmp_path / "out", inputs))
+
+
+def test_scores_of_phases_and_of_structures_are_not_mixed(tmp_path: Path) -> None:
+    inputs = {
+        "a": write_phase_scores(tmp_path / "a", {"tcn": 0}),
+        "b": write_scores(tmp_path / "b", {"plain": 0}),
+    }
+    with pytest.raises(ValueError, match="a, b hold scores of structures and of phases"):
+        stage("a", "b").run(run_of(tmp_path, inputs))
+    with pytest.raises(DataFault, match=r"b.scores\.csv: holds scores of structures, .*a.scores\.csv of phases"):
+        read_arms([tmp_path / "a", tmp_path / "b"], [])
+
+
+def test_phase_scores_without_their_definition_or_with_a_video_twice_are_refused(tmp_path: Path) -> None:
+    path = write_phase_scores(tmp_path / "a", {"tcn": 0}) / "scores.csv"
+    table = pd.read_csv(path)
+    table.drop(columns="definition").to_csv(path, index=False)
+    with pytest.raises(DataFault, match="expected 'medpipe-phases-1'"):
+        read_arms([path, path], ["x", "y"])
+    pd.concat([table, table.head(1)]).to_csv(path, index=False)
+    with pytest.raises(DataFault, match="the video '000-000' stands twice for 'tcn'"):
+        read_arms([path, path], ["x", "y"])

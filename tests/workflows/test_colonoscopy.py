@@ -1,5 +1,7 @@
 """The colonoscopy workflow on rendered videos and on real frames: embedding to report, live, privacy, hard inputs."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from medpipe.datasets.phantom.rendered import PATIENT, RenderedConfig, write_frame_folder, write_video
 
@@ -37,9 +40,11 @@ stages:
     models: [{{from: live}}]
     decodings: [{{method: none}}]
   evaluate: {{stage: phase_evaluation, predictions: {{from: predict}}, embeddings: {{from: embed}}}}
+  compare: {{stage: comparison, evaluations: [{{from: evaluate}}], num_bootstraps: 50}}
   report:
     stage: phase_report
     evaluation: {{from: evaluate}}
+    comparison: {{from: compare}}
     predictions: {{from: predict}}
     embeddings: {{from: embed}}
     trainings: [{{from: live}}]
@@ -90,16 +95,84 @@ def test_the_chain_ends_in_scores_and_a_report_with_every_section(study: Path) -
     assert (videos["missing"] == 0).all()
 
 
-def test_no_name_and_no_picture_from_outside_gets_into_any_output(study: Path) -> None:
+def pictures_of(page: str) -> list[tuple[str, np.ndarray]]:
+    """The phase and time under which each photograph stands in a page, and its pixels (H, W, 3)."""
+    found = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)"', page)
+    opened = [(alt, np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))) for data, alt in found]
+    assert opened, "no key frame in the page"
+    return opened
+
+
+def assert_nothing_private(page: str, labels: pd.DataFrame) -> None:
+    """No photograph within two seconds of an outside frame, none with the room's blue or the text's white."""
+    outside_s = labels.loc[labels["phase"] == "outside", "time_s"].to_numpy()
+    for alt, pixels in pictures_of(page):
+        minutes, seconds = re.search(r"at (\d+):(\d+)$", alt).groups()  # type: ignore[union-attr]
+        at_s = 60 * int(minutes) + int(seconds) + 0.5
+        assert not alt.startswith("outside")
+        assert not outside_s.size or np.abs(outside_s - at_s).min() > 1.4  # the clock is cut to whole seconds
+        red, blue = pixels[..., 0].astype(int), pixels[..., 2].astype(int)
+        assert np.mean(blue > red + 20) < 0.01  # walls are blue, mucosa never is
+        assert np.mean(pixels.min(axis=-1) > 200) < 0.005  # text is white
+
+
+def test_key_frames_show_the_view_alone_and_nothing_from_outside(study: Path) -> None:
     page = (stage(study, "report").parent / "report.html").read_text()
     assert not any(part in page for part in PATIENT.split())
-    pictures = re.findall(r"<img src=\"data:image/(\w+)", page)
-    assert pictures
-    assert set(pictures) <= {"svg", "png"}
+    assert_nothing_private(page, pd.read_csv(stage(study, "embed") / "labels" / "004-001.csv"))
+    segments = re.findall(r"<li style=\"border-top-color", page)
+    table = pd.read_csv(stage(study, "evaluate") / "scores.csv").sort_values("macro_f1")
+    assert len(segments) >= min(40, table["segments"].min())
     assert not [path for path in stage(study, "report").parent.rglob("*") if path.suffix in (".jpg", ".jpeg", ".mp4")]
     embedded = pd.read_csv(stage(study, "embed") / "videos.csv")["view"]
     lefts = [int(box.split(",")[1]) for box in embedded]
     assert min(lefts) >= 0.2 * 128  # the panel with the name is cut off before the encoder
+
+
+def test_the_report_shows_the_comparison(study: Path) -> None:
+    page = (stage(study, "report").parent / "report.html").read_text()
+    assert "Do the networks differ?" in page
+    assert "too few patients: 1" in page
+    assert (stage(study, "compare") / "comparison.csv").is_file()
+
+
+def same_scores(found: Path, study: Path) -> None:
+    expected = pd.read_csv(stage(study, "evaluate") / "scores.csv")
+    table = pd.read_csv(found / "scores.csv")
+    table = table[table["video_id"].isin(expected["video_id"]) & ~table["model"].str.endswith(", Viterbi")]
+    pd.testing.assert_frame_equal(
+        table.drop(columns="model").reset_index(drop=True), expected.drop(columns="model"), rtol=1e-6
+    )
+
+
+def test_a_checkpoint_is_evaluated_on_its_own_embeddings_and_on_videos_again(study: Path) -> None:
+    checkpoint = stage(study, "live")
+    done = medpipe("evaluate", str(checkpoint), "--part", "test", "-O", "own", folder=study)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_scores(study / "own", study)
+    done = medpipe("evaluate", str(checkpoint / "fold_1"), "rendered", "--part", "test", "-O", "videos", folder=study)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_scores(study / "videos", study)
+    labels = pd.read_csv(study / "videos/embedded/labels/004-001.csv")
+    assert_nothing_private((study / "videos" / "report.html").read_text(), labels)
+    done = medpipe("evaluate", str(checkpoint), "-O", "all", folder=study)
+    assert "3 of the 4 videos were in the training or validation of the networks that predict them" in done.stdout
+    done = medpipe("evaluate", str(stage(study, "predict")), "-O", "predicted", folder=study)
+    assert done.returncode == 0, done.stdout + done.stderr
+    same_scores(study / "predicted", study)
+    done = medpipe("compare", "own", "predicted", "-O", "compared", folder=study)
+    assert done.returncode == 3
+    assert "too few patients: 1" in done.stderr
+
+
+def test_a_checkpoint_of_another_encoder_is_refused_with_the_file(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(stage(study, "live") / "fold_1", tmp_path / "other")
+    record = json.loads((tmp_path / "other" / "model.json").read_text())
+    record["embeddings"]["weights"] = "somebody else's"
+    (tmp_path / "other" / "model.json").write_text(json.dumps(record))
+    done = medpipe("evaluate", str(tmp_path / "other"), str(stage(study, "embed")), "-O", "other", folder=study)
+    assert done.returncode == 3
+    assert re.search(r"001-001\S*: other embeddings than the network was trained on", done.stderr)
 
 
 def test_watching_a_video_prints_phases_and_the_withdrawal_as_the_offline_form(study: Path) -> None:
@@ -113,6 +186,13 @@ def test_watching_a_video_prints_phases_and_the_withdrawal_as_the_offline_form(s
     expected = dict(zip(offline["time_s"].round(2), offline["phase"], strict=True))
     assert np.mean([expected[time] == phase for time, phase in said.items()]) > 0.98
     assert "0 dropped" in done.stderr
+    frames = pd.read_csv(stage(study, "embed") / "videos.csv").set_index("video_id").loc["004-001", "slots"]
+    assert f"{frames} frames" in done.stderr
+    late = medpipe(*arguments, "--as-fast-as-possible", "--lag-s", "2", folder=study)
+    assert late.returncode == 0, late.stderr
+    waited = [json.loads(line) for line in late.stdout.splitlines()]
+    assert {line["lag_s"] for line in waited} == {2.0}
+    assert waited[-1]["time_s"] == lines[-1]["time_s"]  # the frames that were waited for are answered at the end
 
 
 def test_an_offline_network_cannot_be_watched(study: Path, tmp_path: Path) -> None:
