@@ -2,13 +2,13 @@
 
 from typing import Any, ClassVar, final
 
-import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from medpipe.backbones.vision_language import VisionLanguageNetwork
 from medpipe.backbones.word_tokenizer import PAD
-from medpipe.tasks.task import Task
+from medpipe.tasks.task import Task, build_optimiser
 
 
 @final
@@ -21,15 +21,20 @@ class VisualQuestions(Task):
     best_metric: ClassVar[str] = "validation_accuracy"
     best_is_highest: ClassVar[bool] = True
 
+    network: VisionLanguageNetwork
+
     def __init__(self, network: VisionLanguageNetwork) -> None:
         super().__init__(network)
 
     def loss(self, batch: dict[str, Any], step: int) -> Tensor:
-        tokens, is_answer = batch["tokens"].flatten(0, 1), batch["is_answer"].flatten(0, 1)
-        used = int((tokens != PAD).any(dim=0).sum())
-        tokens, is_answer = tokens[:, :used], is_answer[:, :used]
-        per_image = batch["tokens"].shape[1]
-        image_of = torch.arange(len(batch["image"]), device=tokens.device).repeat_interleave(per_image)
-        logits = self.network(batch["image"], tokens[:, :-1], image_of)
-        wanted = is_answer[:, 1:]
-        return functional.cross_entropy(logits[wanted].float(), tokens[:, 1:][wanted])
+        tokens, is_answer = batch["tokens"], batch["is_answer"]
+        used = int((tokens != PAD).flatten(0, 1).any(dim=0).sum())
+        tokens, wanted = tokens[..., :used], is_answer[..., 1:used]
+        read = self.network.read(self.network.look(batch["image"]), tokens[..., :-1])
+        logits = self.network.head(read[wanted])
+        return functional.cross_entropy(logits.float(), tokens[..., 1:][wanted])
+
+    def configure_optimizers(self) -> Optimizer:
+        assert self.optimise is not None, "fit sets the values"
+        # Ninety small tensors: one fused call takes a tenth of the time of as many single ones.
+        return build_optimiser(self.network, self.optimise, fused=True)

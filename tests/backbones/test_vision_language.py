@@ -44,7 +44,7 @@ def test_a_token_does_not_see_what_follows() -> None:
     tokens = torch.randint(4, 20, (1, 8))
     changed = tokens.clone()
     changed[:, 5:] = 4
-    before, after = (made(image, given, torch.tensor([0])) for given in (tokens, changed))
+    before, after = (made(image, given[None])[0] for given in (tokens, changed))
     torch.testing.assert_close(before[:, :5], after[:, :5])
     assert not torch.allclose(before[:, 5:], after[:, 5:])
 
@@ -68,7 +68,7 @@ def test_the_image_matters() -> None:
     made, tokens = network(), torch.randint(4, 20, (2, 6))
     images = torch.stack([torch.zeros(3, 32, 32), 255 * torch.rand(3, 32, 32)])
     tokens[1] = tokens[0]
-    logits = made(images, tokens, torch.tensor([0, 1]))
+    logits = made(images, tokens[:, None])[:, 0]
     assert not torch.allclose(logits[0], logits[1])
 
 
