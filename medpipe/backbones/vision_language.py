@@ -79,6 +79,11 @@ class Block(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
+    def seen(self, tokens_BTC: Tensor) -> KeysValues:
+        """What the block sees of another sequence."""
+        assert self.other is not None, "the block looks at nothing but its own sequence"
+        return self.other.keys_values(tokens_BTC)
+
     def forward(self, x_NLC: Tensor, other: KeysValues | None = None) -> Tensor:
         """other   of B sequences: that of the first image serves the first N / B texts, and so on"""
         x, normed = x_NLC, self.own_norm(x_NLC)
@@ -144,7 +149,7 @@ class VisionLanguageNetwork(nn.Module):
     def look(self, image: Tensor) -> list[KeysValues]:
         """What each block of the decoder sees of the images."""
         tokens = self.encoder(image)
-        return [block.other.keys_values(tokens) for block in self.blocks]
+        return [block.seen(tokens) for block in self.blocks if isinstance(block, Block)]
 
     def read(self, seen: list[KeysValues], tokens: Tensor) -> Tensor:
         """Texts (B, Q, L) about images that were looked at -> (B, Q, L, C), for the head."""
