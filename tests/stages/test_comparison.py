@@ -1,5 +1,6 @@
 """The stage that compares models: between evaluations, and share by share of the labelled cases."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ from rich.console import Console
 
 from medpipe.config.base import StageRef
 from medpipe.datasets.cases import DataConfig
+from medpipe.geometry.faults import DataFault
+from medpipe.metrics.answers import DEFINITION as ANSWERS
 from medpipe.metrics.definitions import DEFINITION
 from medpipe.reporting.comparison import read_comparison
 from medpipe.stages.comparison import ComparisonStage, comparison_files
@@ -78,3 +81,39 @@ def test_an_unknown_model_to_compare_with_is_refused_by_name(tmp_path: Path) -> 
 def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="hd95_pooled_mm"):
         stage("a", metrics=("hausdorff",))
+
+
+def write_answers(folder: Path, right: dict[str, str]) -> Path:
+    """Ten questions a model, right where its string has a 1."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"model": model, "perturbation": "", "question_id": f"q{i}", "task": "t", "cluster": f"c{i}", "right": flag,
+         "score": flag, "definition": ANSWERS}
+        for model, flags in right.items()
+        for i, flag in enumerate(flags)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
+def test_answers_are_compared_by_the_same_kind_of_stage(tmp_path: Path) -> None:
+    inputs = {"a": write_answers(tmp_path / "a", {"good": "1111111110", "poor": "0000000110"})}
+    (tmp_path / "out").mkdir()
+    stage("a").model_copy(update={"num_bootstraps": 10_000}).run(run_of(tmp_path / "out", inputs))
+    (test,) = json.loads((tmp_path / "out/comparison.json").read_text())["tests"]
+    assert (test["only_first"], test["only_second"]) == (7, 0)
+    assert test["p"] == pytest.approx(2 * 0.5**7)
+    values = {"num_bootstraps": 10_000, "metrics": ("dice",)}
+    refusing = stage("a").model_copy(update=values)
+    with pytest.raises(ValueError, match="'metrics' is of scores of structures alone"):
+        refusing.run(run_of(tmp_path / "out", inputs))
+
+
+def test_scores_of_two_kinds_and_of_none_are_refused_with_the_file(tmp_path: Path) -> None:
+    inputs = {"a": write_scores(tmp_path / "a", {"one": 0}), "b": write_answers(tmp_path / "b", {"two": "10"})}
+    with pytest.raises(DataFault, match=r"b/scores\.csv: holds scores of another kind"):
+        stage("a", "b").run(run_of(tmp_path, inputs))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/scores.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(DataFault, match="no column structure or question_id"):
+        stage("c").run(run_of(tmp_path, {"c": tmp_path / "c"}))
