@@ -124,15 +124,23 @@ _BETWEEN = re.compile(r"\bbetween\s+(\d+(?:\.\d+)?)\s+and\s+(\d+(?:\.\d+)?)\b", 
 _PREFIX = re.compile(r"\b(sub|non|pseudo|semi|pre|post)-(?=[a-z])", re.IGNORECASE)
 
 
+_NOT_ASCII, _DIGIT = re.compile(r"[^\x00-\x7f]"), re.compile("[0-9]")
+
+
+def _plain_digit(found: re.Match[str]) -> str:
+    sign = found.group()
+    return str(unicodedata.digit(sign)) if sign.isdigit() else sign
+
+
 def normal(text: str) -> str:
     """One form of every sign: full width, other digits, dashes, quotes, comparison, invisible signs; case is kept."""
     if text.isascii():
         plain = text
     else:
         plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_SIGNS)
-        plain = "".join(str(unicodedata.digit(sign)) if sign.isdigit() and sign > "\u007f" else sign for sign in plain)
+        plain = _NOT_ASCII.sub(_plain_digit, plain)
     plain = _NOT.sub(lambda found: f"{found.group(1) or found.group(2)} not", plain)
-    if any(sign.isdigit() for sign in plain):
+    if _DIGIT.search(plain):
         plain = _BETWEEN.sub(r"\1-\2", _TO.sub(r"\1-\2", plain))
     return _PREFIX.sub(r"\1", plain).strip()
 
