@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def tunable(model: Any, tuning: LoraTuning | FullTuning) -> Any:
         r=tuning.rank, lora_alpha=tuning.alpha, lora_dropout=tuning.dropout, bias="none",
         target_modules=layers_to_adapt(model, tuning),
     )  # fmt: skip
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():  # peft asks transformers by an old name
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        return get_peft_model(model, config)
 
 
 def decoder_names(model: Any) -> str:

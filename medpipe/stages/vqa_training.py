@@ -45,7 +45,7 @@ class VqaTraining(Stage):
         VisionLanguageOptions()
     )
     prompt: PromptConfig = PromptConfig()
-    sampling: QuestionSampling = QuestionSampling()
+    sampling: QuestionSampling | None = None  # of the small model
     training: TrainingConfig
     validation_share: float = Field(0.05, gt=0, lt=1, description="of the images, held out with all their questions")
     validation_questions: int = Field(500, ge=1, description="at most so many of these are asked in a validation")
@@ -53,8 +53,8 @@ class VqaTraining(Stage):
     @model_validator(mode="after")
     def _fits_a_folder(self) -> "VqaTraining":
         if isinstance(self.backbone, TransformersBackbone):
-            if self.sampling != QuestionSampling():
-                raise ValueError("'sampling' is of the small model alone; a transformers folder is trained without it")
+            if self.sampling is not None:
+                raise ValueError("'sampling' is of the small model alone; set it to null for a transformers folder")
             if self.training.precision == "16-mixed":
                 raise ValueError("'precision' must be 32 or bf16-mixed for a transformers folder, got 16-mixed")
         return self
@@ -122,6 +122,7 @@ class VqaTraining(Stage):
         from medpipe.backbones.word_tokenizer import ANSWER, END
         from medpipe.datasets.visual_questions import VisualQuestionSamples
 
+        sampling = self.sampling or QuestionSampling()
         texts: dict[str, list[tuple[list[int], list[int]]]] = {}
         for question in questions:
             prompt = [*tokenizer.encode(self.text_of(question)), ANSWER]
@@ -135,8 +136,8 @@ class VqaTraining(Stage):
                 texts.setdefault(question.images[0], []).append((prompt, answer))
         return VisualQuestionSamples(
             [loaded.image_path(image) for image in texts], list(texts.values()), side=backbone.image_size,
-            length=backbone.max_tokens, per_image=self.sampling.questions_per_image, seed=seed,
-            mirror=self.sampling.mirror, shift=self.sampling.shift_pixels,
+            length=backbone.max_tokens, per_image=sampling.questions_per_image, seed=seed,
+            mirror=sampling.mirror, shift=sampling.shift_pixels,
         )  # fmt: skip
 
     def accuracy(
