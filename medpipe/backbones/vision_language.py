@@ -46,14 +46,23 @@ class SigmoidAttention(nn.Module):
         k, v = (self._by_head(part) for part in self.key_value(seen_NTC).chunk(2, dim=-1))
         return self.key_norm(k), v
 
-    def attend(self, x_NLC: Tensor, keys_values: KeysValues, *, causal: bool = False) -> Tensor:
-        """`forward` on keys and values made before: those of an image serve all of its texts."""
+    def attend(
+        self, x_NLC: Tensor, keys_values: KeysValues, *, causal: bool = False, at: Tensor | None = None
+    ) -> Tensor:
+        """`forward` on keys and values made before: those of an image serve all of its texts.
+
+        at   (N, L): the places of the queries among the keys, in ascending order or not; each sees keys up to its own
+        """
         k, v = keys_values
         num_queries, num_keys = x_NLC.shape[1], k.shape[2]
         q = self.query_norm(self._by_head(self.query(x_NLC)))
         # Few keys on a CPU: the definition, whose score matrix is small then, takes less time than the tiled form.
         impl = "reference" if num_keys <= SHORT and not k.is_cuda else None
-        if causal:
+        if at is not None:
+            mask = torch.arange(num_keys, device=q.device) <= at[:, None, :, None]
+            count = (at + 1).to(q.dtype).log()[:, None, :, None]
+            out = sigmoid_attention(q, k, v, bias=0.0, additive_bias=-count, attn_mask=mask, impl=impl)
+        elif causal:
             visible = torch.arange(1, num_queries + 1, device=q.device, dtype=q.dtype).log()
             out = sigmoid_attention(
                 q, k, v, bias=0.0, is_causal=True, additive_bias=-visible[None, None, :, None], impl=impl
@@ -84,10 +93,16 @@ class Block(nn.Module):
         assert self.other is not None, "the block looks at nothing but its own sequence"
         return self.other.keys_values(tokens_BTC)
 
-    def forward(self, x_NLC: Tensor, other: KeysValues | None = None) -> Tensor:
-        """other   of B sequences: that of the first image serves the first N / B texts, and so on"""
+    def forward(self, x_NLC: Tensor, other: KeysValues | None = None, at: Tensor | None = None) -> Tensor:
+        """other   of B sequences: that of the first image serves the first N / B texts, and so on
+        at      (N, A): only these places of each text are wanted, (N, A, C)
+        """
         x, normed = x_NLC, self.own_norm(x_NLC)
-        x = x + self.own(normed, normed, causal=other is not None)
+        keys_values = self.own.keys_values(normed)
+        if at is not None:
+            rows = torch.arange(len(x), device=x.device)[:, None]
+            x, normed = x[rows, at], normed[rows, at]
+        x = x + self.own.attend(normed, keys_values, causal=other is not None, at=at)
         if self.other is not None and self.other_norm is not None and other is not None:
             by_image = self.other_norm(x).reshape(len(other[0]), -1, x.shape[-1])
             x = x + self.other.attend(by_image, other).view_as(x)
@@ -151,11 +166,15 @@ class VisionLanguageNetwork(nn.Module):
         tokens = self.encoder(image)
         return [block.seen(tokens) for block in self.blocks if isinstance(block, Block)]
 
-    def read(self, seen: list[KeysValues], tokens: Tensor) -> Tensor:
-        """Texts (B, Q, L) about images that were looked at -> (B, Q, L, C), for the head."""
+    def read(self, seen: list[KeysValues], tokens: Tensor, at: Tensor | None = None) -> Tensor:
+        """Texts (B, Q, L) about images that were looked at -> (B, Q, L, C), for the head.
+
+        at   (B, Q, A): only these places are wanted, (B, Q, A, C), which spares the last block the others
+        """
         x = (self.embedding(tokens) + self.place[:, : tokens.shape[-1]]).flatten(0, 1)
-        for block, keys_values in zip(self.blocks, seen, strict=True):
-            x = block(x, keys_values)
+        for number, (block, keys_values) in enumerate(zip(self.blocks, seen, strict=True), start=1):
+            is_last = at is not None and number == len(self.blocks)
+            x = block(x, keys_values, at.flatten(0, 1) if is_last and at is not None else None)
         return self.norm(x).unflatten(0, tokens.shape[:2])
 
     @torch.inference_mode()
