@@ -1,7 +1,7 @@
 """A small vision-language network: a vision transformer, and a decoder whose tokens look at the image's;
 sigmoid attention.
 
-Shape suffixes: B images, T image tokens, N texts, L text tokens, C width.
+Shape suffixes: B images, T image tokens, Q texts of an image, N texts, L text tokens, C width, H heads, D width of one.
 """
 
 import math
@@ -15,6 +15,8 @@ from medpipe.backbones.word_tokenizer import END, PAD
 from medpipe.kernels.sigmoid_attention.entry import sigmoid_attention
 
 SHORT = 256  # keys
+
+KeysValues = tuple[Tensor, Tensor]
 
 
 @final
@@ -37,13 +39,30 @@ class SigmoidAttention(nn.Module):
 
     def forward(self, x_NLC: Tensor, seen_NTC: Tensor, *, causal: bool = False) -> Tensor:
         """causal: token i sees `seen` up to i."""
-        num_queries, num_keys = x_NLC.shape[1], seen_NTC.shape[1]
-        q = self.query_norm(self._by_head(self.query(x_NLC)))
+        return self.attend(x_NLC, self.keys_values(seen_NTC), causal=causal)
+
+    def keys_values(self, seen_NTC: Tensor) -> KeysValues:
+        """What is looked at, (N, H, T, D) each."""
         k, v = (self._by_head(part) for part in self.key_value(seen_NTC).chunk(2, dim=-1))
-        k = self.key_norm(k)
+        return self.key_norm(k), v
+
+    def attend(
+        self, x_NLC: Tensor, keys_values: KeysValues, *, causal: bool = False, at: Tensor | None = None
+    ) -> Tensor:
+        """`forward` on keys and values made before: those of an image serve all of its texts.
+
+        at   (N, L): the places of the queries among the keys, in ascending order or not; each sees keys up to its own
+        """
+        k, v = keys_values
+        num_queries, num_keys = x_NLC.shape[1], k.shape[2]
+        q = self.query_norm(self._by_head(self.query(x_NLC)))
         # Few keys on a CPU: the definition, whose score matrix is small then, takes less time than the tiled form.
         impl = "reference" if num_keys <= SHORT and not k.is_cuda else None
-        if causal:
+        if at is not None:
+            mask = torch.arange(num_keys, device=q.device) <= at[:, None, :, None]
+            count = (at + 1).to(q.dtype).log()[:, None, :, None]
+            out = sigmoid_attention(q, k, v, bias=0.0, additive_bias=-count, attn_mask=mask, impl=impl)
+        elif causal:
             visible = torch.arange(1, num_queries + 1, device=q.device, dtype=q.dtype).log()
             out = sigmoid_attention(
                 q, k, v, bias=0.0, is_causal=True, additive_bias=-visible[None, None, :, None], impl=impl
@@ -69,11 +88,24 @@ class Block(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        normed = self.own_norm(x)
-        x = x + self.own(normed, normed, causal=other is not None)
+    def seen(self, tokens_BTC: Tensor) -> KeysValues:
+        """What the block sees of another sequence."""
+        assert self.other is not None, "the block looks at nothing but its own sequence"
+        return self.other.keys_values(tokens_BTC)
+
+    def forward(self, x_NLC: Tensor, other: KeysValues | None = None, at: Tensor | None = None) -> Tensor:
+        """other   of B sequences: that of the first image serves the first N / B texts, and so on
+        at      (N, A): only these places of each text are wanted, (N, A, C)
+        """
+        x, normed = x_NLC, self.own_norm(x_NLC)
+        keys_values = self.own.keys_values(normed)
+        if at is not None:
+            rows = torch.arange(len(x), device=x.device)[:, None]
+            x, normed = x[rows, at], normed[rows, at]
+        x = x + self.own.attend(normed, keys_values, causal=other is not None, at=at)
         if self.other is not None and self.other_norm is not None and other is not None:
-            x = x + self.other(self.other_norm(x), other)
+            by_image = self.other_norm(x).reshape(len(other[0]), -1, x.shape[-1])
+            x = x + self.other.attend(by_image, other).view_as(x)
         return x + self.perceptron(x)
 
 
@@ -125,38 +157,66 @@ class VisionLanguageNetwork(nn.Module):
         self.head = nn.Linear(options.width, vocabulary_size)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
-    def forward(self, image: Tensor, tokens: Tensor, image_of: Tensor) -> Tensor:
-        """image (B, 3, side, side), tokens (N, L), image_of (N,): which image each text is about -> (N, L, words)."""
-        return self.read(self.encoder(image)[image_of], tokens)
+    def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
+        """image (B, 3, side, side), tokens (B, Q, L): as many texts about each image -> (B, Q, L, words)."""
+        return self.head(self.read(self.look(image), tokens))
 
-    def read(self, image_NTC: Tensor, tokens: Tensor) -> Tensor:
-        """Logits of texts whose image tokens are given, (N, T, C)."""
-        x = self.embedding(tokens) + self.place[:, : tokens.shape[1]]
-        for block in self.blocks:
-            x = block(x, image_NTC)
-        return self.head(self.norm(x))
+    def look(self, image: Tensor) -> list[KeysValues]:
+        """What each block of the decoder sees of the images."""
+        tokens = self.encoder(image)
+        return [block.seen(tokens) for block in self.blocks if isinstance(block, Block)]
+
+    def read(self, seen: list[KeysValues], tokens: Tensor, at: Tensor | None = None) -> Tensor:
+        """Texts (B, Q, L) about images that were looked at -> (B, Q, L, C), for the head.
+
+        at   (B, Q, A): only these places are wanted, (B, Q, A, C), which spares the last block the others
+        """
+        x = (self.embedding(tokens) + self.place[:, : tokens.shape[-1]]).flatten(0, 1)
+        for number, (block, keys_values) in enumerate(zip(self.blocks, seen, strict=True), start=1):
+            is_last = at is not None and number == len(self.blocks)
+            x = block(x, keys_values, at.flatten(0, 1) if is_last and at is not None else None)
+        return self.norm(x).unflatten(0, tokens.shape[:2])
 
     @torch.inference_mode()
     def answer(
         self, image: Tensor, prompts: list[list[int]], image_of: Tensor, *, max_new_tokens: int
     ) -> list[list[int]]:
-        """Greedy answers to prompts that end with the answer token. What stands behind a text cannot reach it, so that
-        answers do not depend on what else is in the batch."""
+        """Greedy answers to prompts that end with the answer token, each about image `image_of`.
+
+        Texts are laid beside each other by image, as many rows for each. What stands behind a text cannot reach it, so
+        that answers do not depend on what else is in the batch.
+        """
         limit = self.options.max_tokens
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        tokens = torch.full((len(prompts), limit), PAD)
-        for row, prompt in enumerate(prompts):
+        place, per_image = places(image_of.tolist(), len(image))
+        rows = torch.tensor(place)
+        lengths = torch.ones(len(image) * per_image, dtype=torch.int64)  # of rows without a text, which are not read
+        tokens = torch.full((len(lengths), limit), PAD)
+        for row, prompt in zip(place, prompts, strict=True):
+            lengths[row] = len(prompt)
             tokens[row, : len(prompt)] = torch.tensor(prompt)
-        image_tokens = self.encoder(image)[image_of]
+        seen = self.look(image)
         tokens, ends = tokens.to(image.device), lengths.clone()
-        rows, going = torch.arange(len(prompts)), lengths < limit
+        going = torch.zeros(len(lengths), dtype=torch.bool)
+        going[rows] = lengths[rows] < limit
         for _ in range(max_new_tokens):
             if not bool(going.any()):
                 break
-            longest = int(ends.max())
-            logits = self.read(image_tokens, tokens[:, :longest])
-            following = logits[rows, ends - 1].argmax(dim=-1).cpu()
-            tokens[rows[going], ends[going]] = following[going].to(tokens.device)
-            ends = ends + going
-            going = going & (following != END) & (ends < limit)
-        return [tokens[row, lengths[row] : ends[row]].tolist() for row in range(len(prompts))]
+            open_ = going.nonzero()[:, 0]
+            texts = tokens[:, : int(ends[going].max())].unflatten(0, (len(image), per_image))
+            last = self.read(seen, texts).flatten(0, 1)[open_, ends[open_] - 1]
+            following = self.head(last).argmax(dim=-1)
+            tokens[open_, ends[open_]] = following
+            ends[open_] += 1
+            going[open_] = (following.cpu() != END) & (ends[open_] < limit)
+        return [tokens[row, lengths[row] : ends[row]].tolist() for row in place]
+
+
+def places(image_of: list[int], num_images: int) -> tuple[list[int], int]:
+    """The row of each text where each image has the same number of rows, and that number."""
+    counts = [0] * num_images
+    within = []
+    for image in image_of:
+        within.append(counts[image])
+        counts[image] += 1
+    per_image = max(counts)
+    return [image * per_image + number for image, number in zip(image_of, within, strict=True)], per_image

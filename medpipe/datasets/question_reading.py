@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,4 +134,18 @@ def _without_duplicates(
                 DataFault(folder, f"{question.source} and {first.source} have the same id {question.question_id}")
             )
     notes = [f"{left_out} questions stand there twice with the same reference; each is asked once"] if left_out else []
-    return list(kept.values()), notes
+    return list(kept.values()), notes + _contradictions(kept.values())
+
+
+def _contradictions(questions: Iterable[Question]) -> list[str]:
+    """A note where questions under ids of their own ask the same of the same images and have different references."""
+    asked: dict[tuple[str, str, tuple[str, ...]], Question] = {}
+    pairs = []
+    for question in questions:
+        first = asked.setdefault((question.task, question.text, question.images), question)
+        if first.reference != question.reference:
+            pairs.append(f"{first.question_id} and {question.question_id}")
+    if not pairs:
+        return []
+    listed = "; ".join(pairs[:3]) + ("; ..." if len(pairs) > 3 else "")
+    return [f"{len(pairs)} questions ask the same of the same images as another one, with another reference: {listed}"]

@@ -66,12 +66,52 @@ class TransformersModel(Config):
     precision: Literal["auto", "32", "bf16"] = "auto"  # auto: bf16 on a GPU, 32 bits on a CPU
 
 
+class LoraTuning(Config):
+    """Low-rank adapters (arXiv:2106.09685) learn, every weight of the folder stays as it is."""
+
+    method: Literal["lora"]
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, gt=0, description="adapters are scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(
+        default=(), description="linear layers by the end of their names, as q_proj; default: all but the head"
+    )
+    image_encoder: bool = Field(default=False, description="adapters in the image encoder too, not the decoder alone")
+
+
+class FullTuning(Config):
+    """Every weight learns, in float32."""
+
+    method: Literal["full"]
+    image_encoder: bool = Field(default=True, description="the image encoder learns too")
+
+
+Tuning = Annotated[LoraTuning | FullTuning, Field(discriminator="method")]
+
+
+class TransformersBackbone(Config):
+    """A local folder that transformers' AutoModelForImageTextToText loads, to be trained further."""
+
+    name: Literal["transformers"]
+    folder: Path
+    tuning: Tuning
+    image_first: bool = True
+    most_pixels: int | None = Field(default=2_000_000, ge=1, description="larger images are made smaller")
+    micro_batch_size: int | None = execution(
+        None, ge=1, description="questions at once; gradients of a step's batch are summed over such parts"
+    )
+    gradient_checkpointing: bool = execution(False, description="less memory, a third more time")
+
+
 class TrainedModel(Config):
-    """The small vision-language model that a stage vqa_training left."""
+    """What a stage vqa_training left: the small model, or a local folder with what it learned further."""
 
     name: Literal["trained"]
     training: StageRef
-    batch_size: int = execution(256, ge=1)
+    base_folder: Path | None = execution(
+        None, description="where the folder that was tuned by LoRA lies now; default: where it was trained"
+    )
+    batch_size: int | None = execution(None, ge=1, description="default: 256 of the small model, 8 of a folder")
 
 
 class BaselineModel(Config):

@@ -1,8 +1,9 @@
-"""The small model of a stage vqa_training behind the one contract."""
+"""What a stage vqa_training left behind the one contract: the small model, or a folder that was trained further."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -11,10 +12,37 @@ from medpipe.backbones.vision_language_files import load_vision_language
 from medpipe.backbones.word_tokenizer import ANSWER, END
 from medpipe.datasets.visual_questions import to_side
 from medpipe.language.model import Asked, Reply, VisionLanguageModel
-from medpipe.language.options import GenerationConfig
+from medpipe.language.options import GenerationConfig, TrainedModel
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def load_trained(
+    folder: Path, generation: GenerationConfig, config: TrainedModel, system: str = ""
+) -> VisionLanguageModel:
+    """The model of a training's folder, on the GPU where there is one (a tuned folder then in bfloat16)."""
+    from medpipe.language.tuning import load_tuned, read_tuned_record
+
+    record = read_tuned_record(folder)
+    if record is None:
+        return TrainedAnswerer(folder, generation, config.batch_size or 256)
+    from medpipe.language.transformers_model import LocalModel
+
+    use_gpu = torch.cuda.is_available()
+    model, processor, backbone = load_tuned(
+        folder, record, base_folder=config.base_folder, dtype=torch.bfloat16 if use_gpu else torch.float32
+    )
+    model = model.to(torch.device("cuda" if use_gpu else "cpu")).eval()
+    return LocalModel(
+        model, processor, generation, system=system, image_first=backbone.image_first, batch_size=config.batch_size or 8
+    )
+
+
+def trained_prompt(folder: Path) -> dict[str, Any] | None:
+    """The prompt that a model was trained with, where its record tells it."""
+    record = folder / "model.json"
+    return json.loads(record.read_text(encoding="utf-8")).get("prompt") if record.is_file() else None
 
 
 @final

@@ -29,31 +29,38 @@ QWEN_FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 class LocalModel(VisionLanguageModel):
     """Any model that AutoModelForImageTextToText loads."""
 
-    def __init__(self, config: TransformersModel, generation: GenerationConfig, system: str = "") -> None:
-        from transformers import AutoConfig, AutoModelForImageTextToText
-        from transformers.utils import logging as transformers_logging
+    def __init__(
+        self,
+        model: Any,
+        processor: "Processor",
+        generation: GenerationConfig,
+        *,
+        system: str = "",
+        image_first: bool = True,
+        batch_size: int = 8,
+    ) -> None:
+        self.model, self.processor, self.generation = model, processor, generation
+        self.system, self.image_first, self.batch_size = system, image_first, batch_size
 
-        transformers_logging.disable_progress_bar()
-        folder = config.folder.expanduser()
-        if not (folder / "config.json").is_file():
-            raise DataFault(folder, "no config.json: expected a folder of transformers weights")
-        self.config, self.generation, self.system = config, generation, system
-        self.batch_size = config.batch_size
+    @classmethod
+    def of_folder(cls, config: TransformersModel, generation: GenerationConfig, system: str = "") -> "LocalModel":
+        """The model of a folder as it is. Raises DataFault: not such a folder."""
         use_gpu = torch.cuda.is_available() if config.device == "auto" else config.device == "cuda"
-        self.device = torch.device("cuda" if use_gpu else "cpu")
         reduced = config.precision == "bf16" or (config.precision == "auto" and use_gpu)
-        family = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-        self.processor = load_processor(folder, family)
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, local_files_only=True, dtype=torch.bfloat16 if reduced else torch.float32
-        )
-        self.model: Any = model.to(self.device).eval()
+        model, processor = load_folder(config.folder, torch.bfloat16 if reduced else torch.float32)
+        return cls(
+            model.to(torch.device("cuda" if use_gpu else "cpu")).eval(), processor, generation, system=system,
+            image_first=config.image_first, batch_size=config.batch_size,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def answer_all(self, asked: Sequence[Asked]) -> list[Reply]:
-        texts = [self._chat(one) for one in asked]
+        texts = [
+            self.processor.chat(messages_of(one.prompt, len(one.images), self.system, image_first=self.image_first))
+            for one in asked
+        ]
         images = [list(one.images) for one in asked]
-        inputs = self.processor(texts, images).to(self.device)
+        inputs = self.processor(texts, images).to(self.model.device)
         generation = self.generation
         sampled = generation.temperature > 0
         options: dict[str, Any] = {"temperature": generation.temperature, "top_p": generation.top_p} if sampled else {}
@@ -76,15 +83,40 @@ class LocalModel(VisionLanguageModel):
         stopped = any(stop in text for stop in self.generation.stop)
         return Reply(text, "stop" if ended or stopped else "length")
 
-    def _chat(self, asked: Asked) -> str:
-        """The prompt in the model's own chat template."""
-        pictures = [{"type": "image"} for _ in asked.images]
-        text = [{"type": "text", "text": asked.prompt}]
-        content = pictures + text if self.config.image_first else text + pictures
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if self.system:
-            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": self.system}]})
-        return self.processor.chat(messages)
+
+def messages_of(prompt: str, num_images: int, system: str, *, image_first: bool) -> list[dict[str, Any]]:
+    """A prompt as a chat template takes it."""
+    pictures = [{"type": "image"} for _ in range(num_images)]
+    text = [{"type": "text", "text": prompt}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": pictures + text if image_first else text + pictures}]
+    if system:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    return messages
+
+
+def load_folder(folder: Path, dtype: torch.dtype) -> "tuple[Any, Processor]":
+    """Model and processor of a folder, on the CPU. Raises DataFault: not such a folder, or not all of its weights."""
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    folder = folder.expanduser()
+    if not (folder / "config.json").is_file():
+        raise DataFault(folder, "no config.json: expected a folder of transformers weights")
+    family = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    # Without safetensors transformers would read pickled weights, which may hold code.
+    try:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, SafetensorError) as error:
+        raise DataFault(folder, f"no weights as safetensors that can be read: {error}") from error
+    model, info = loaded
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers would go on with random ones
+        raise DataFault(folder, f"{len(missing)} weights of the model are not in the folder, first {missing[0]}")
+    return model, load_processor(folder, family)
 
 
 @final
@@ -95,8 +127,8 @@ class StockProcessor:
         self.processor, self.tokenizer = processor, processor.tokenizer
         set_padding(self.tokenizer)
 
-    def chat(self, messages: list[dict[str, Any]]) -> str:
-        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    def chat(self, messages: list[dict[str, Any]], *, open_end: bool = True) -> str:
+        return self.processor.apply_chat_template(messages, add_generation_prompt=open_end, tokenize=False)
 
     def __call__(self, texts: list[str], images: "list[list[Image]]") -> Any:
         given = images if any(images) else None
@@ -117,8 +149,9 @@ class QwenProcessor:
         self.image_token = "<|image_pad|>"
         self.image_token_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
 
-    def chat(self, messages: list[dict[str, Any]]) -> str:
-        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    def chat(self, messages: list[dict[str, Any]], *, open_end: bool = True) -> str:
+        """The messages in the model's own template; open_end: the model's turn begins behind them."""
+        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=open_end, tokenize=False)
 
     def __call__(self, texts: list[str], images: "list[list[Image]]") -> Any:
         flat = [image for of_text in images for image in of_text]
@@ -139,7 +172,10 @@ def _repeat(text: str, token: str, counts: Any) -> str:
     return first + "".join(token * next(counts) + part for part in rest)
 
 
-def load_processor(folder: Path, family: str) -> "StockProcessor | QwenProcessor":
+Processor = StockProcessor | QwenProcessor
+
+
+def load_processor(folder: Path, family: str) -> Processor:
     """The stock processor, or one from its parts where torchvision is missing."""
     import importlib.util
 

@@ -1,5 +1,6 @@
 """Boxes in an answer: found in any dress, turned to pixels by the declared convention, compared by overlap."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, final
@@ -10,15 +11,17 @@ from medpipe.metrics.question_forms import AnswerForm, BoxForm
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _GROUP = re.compile(rf"[\[({{<]\s*{_NUMBER}(?:\s*(?:,|;|\s|><|>\s*<)\s*{_NUMBER}){{3}}\s*[\])}}>]")
 _PAIRS = re.compile(  # (x1, y1), (x2, y2)
-    rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]\s*(?:,|to|and|-)?\s*[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]"
-)
-_NAMED = re.compile(  # x1=.. y1=.. x2=.. y2=..
-    r"\b(?:x_?(?:1|min|left)|left)\W{0,4}[=:]\s*(N)\D*?(?:y_?(?:1|min|top)|top)\W{0,4}[=:]\s*(N)\D*?"
-    r"(?:x_?(?:2|max|right)|right)\W{0,4}[=:]\s*(N)\D*?(?:y_?(?:2|max|bottom)|bottom)\W{0,4}[=:]\s*(N)".replace(
-        "N", _NUMBER
-    ),
+    rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])](?:[\s,;:-]|to|and|at|is|the|bottom|lower|right|corner)*"
+    rf"[\[(]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[\])]",
     re.IGNORECASE,
 )
+_NAMED = re.compile(  # x1=.., "left": ..
+    r"\b(?:(?P<x1>x_?(?:1|min|left)|left)|(?P<y1>y_?(?:1|min|top)|top)|(?P<x2>x_?(?:2|max|right)|right)"
+    r"|(?P<y2>y_?(?:2|max|bottom)|bottom)|(?P<x>x)|(?P<y>y)|(?P<w>w(?:idth)?)|(?P<h>h(?:eight)?))\W{0,4}[=:]\s*"
+    rf"(?P<number>{_NUMBER})",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(r"(?<=\d)\s*(?:px|pixels?)\b", re.IGNORECASE)
 _BARE = re.compile(rf"^\D*?({_NUMBER})[\s,;]+({_NUMBER})[\s,;]+({_NUMBER})[\s,;]+({_NUMBER})\D*$")
 _ANGLES = re.compile(r"<\s*(N)\s*>\s*,?\s*<\s*(N)\s*>\s*,?\s*<\s*(N)\s*>\s*,?\s*<\s*(N)\s*>".replace("N", _NUMBER))
 
@@ -55,7 +58,9 @@ def read_box(text: str, form: AnswerForm) -> Extraction:
     Reversed corners are put in order, what leaves the image is cut off (both named by the rule); no area, several
     different boxes and none are told apart. A scale other than pixels needs the image's size.
     """
-    found = list(dict.fromkeys(_numbers(text)))
+    plain = _UNIT.sub("", text)
+    named = [_in_order(corners, form.box) for corners in _named_corners(plain)]
+    found = list(dict.fromkeys(named or (numbers for numbers in _numbers(plain) if all(map(math.isfinite, numbers)))))
     if not found:
         return Extraction("unreadable", rule="no_box")
     if len(found) > 1:
@@ -98,9 +103,36 @@ def parse_box(answer: str) -> Box:
     return Box(*(float(part) for part in answer.strip("[]").split(",")))
 
 
+def _named_corners(text: str) -> list[tuple[float, ...]]:
+    """(x1, y1, x2, y2) of numbers that stand beside their names, in whatever order: corners, or a corner and a size."""
+    found: list[tuple[float, ...]] = []
+    values: dict[str, float] = {}
+    for match in _NAMED.finditer(text):
+        name = next(key for key in ("x1", "y1", "x2", "y2", "x", "y", "w", "h") if match.group(key))
+        if name in values:
+            values = {}
+        values[name] = float(match.group("number"))
+        if {"x1", "y1", "x2", "y2"} <= values.keys():
+            corners = (values["x1"], values["y1"], values["x2"], values["y2"])
+        elif {"x", "y", "w", "h"} <= values.keys():
+            corners = (values["x"], values["y"], values["x"] + values["w"], values["y"] + values["h"])
+        else:
+            continue
+        values = {}
+        if all(map(math.isfinite, corners)):
+            found.append(corners)
+    return found
+
+
+def _in_order(corners: Sequence[float], form: BoxForm) -> tuple[float, ...]:
+    """Named corners as the declared convention would have written them: names say more than an order."""
+    x1, y1, x2, y2 = corners
+    return {"xyxy": (x1, y1, x2, y2), "xywh": (x1, y1, x2 - x1, y2 - y1), "yxyx": (y1, x1, y2, x2)}[form.order]
+
+
 def _numbers(text: str) -> list[tuple[float, ...]]:
     """Every group of four numbers; labels such as `polyp 1:` are no part of one."""
-    for pattern in (_ANGLES, _NAMED, _PAIRS):
+    for pattern in (_ANGLES, _PAIRS):
         found = [tuple(float(number) for number in match.groups()) for match in pattern.finditer(text)]
         if found:
             return found

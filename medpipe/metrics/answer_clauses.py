@@ -17,7 +17,8 @@ _AFFIRMING = re.compile(
 )
 _BREAK = re.compile(
     r"(?<!\d)[.](?=\s|$|[\"')*])|(?<=\d)[.](?=\s|$)|[;!?\n。]|\b(?:but|however|although|though|whereas|while"
-    r"|rather than|instead of|except)\b"
+    r"|rather than|instead of|as opposed to|except|(?:all|anything|everything|any) but"
+    r"|than(?= (?:an?|option|with|of|by)\b))\b|\bthan(?= [(<*]*[A-Z]\b)"
     r"|,(?!\d)|:(?=\s)|\s-\s",
     re.IGNORECASE,
 )
@@ -28,9 +29,24 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 # Behind a mention: "A is incorrect", "adenoma can be excluded".
+# but "B not A" and "adenoma, not ulcer" deny what follows.
 _DENIED_AFTER = re.compile(
-    r"^[\s\"'*_)>\]}]*(?:(?!and\b|or\b|because\b|since\b|as\b|while\b|when\b|if\b)\w+\s+){0,2}?(?:is|are|was|were|can|could|would|does|do|has|seems?|appears?)?\s*(?:also\s+|be\s+|been\s+|very\s+)*"
-    r"(?:not\b|no\b|incorrect|wrong|unlikely|exclud|ruled out|eliminat|absent|implausible)",
+    r"^[\s\"'*_)>\]}]*(?:(?!and\b|or\b|because\b|since\b|as\b|while\b|when\b|if\b|not\b|no\b)\w+\s+){0,2}?"
+    r"(?:(?:is|are|was|were|can|could|would|does|do|has|seems?|appears?)\s+(?:also\s+|be\s+|been\s+|very\s+)*"
+    r"(?:not|no)\b"
+    r"|(?:is|are|was|were|can|could|would|does|do|has|seems?|appears?)?\s*(?:also\s+|be\s+|been\s+|very\s+)*"
+    r"(?:incorrect|wrong|unlikely|exclud|ruled out|eliminat|absent|implausible"
+    r"|(?:not|no)\s*$|not (?:correct|right|present|seen|visible|likely|identified|detected|shown|found|evident"
+    r"|supported|possible|applicable|applied|the|an option)\b))",
+    re.IGNORECASE,
+)
+_PUT_AWAY = (
+    "rather than", "instead of", "as opposed to", "except", "than", "all but", "anything but", "everything but",
+    "any but",
+)  # fmt: skip
+LONGEST_GLUE = 40  # characters; runs of blanks are tried in many ways
+_GLUE = re.compile(
+    r"^[\s,;/&()<>*\"'\[\]]*(?P<joint>(?:,?\s*(?:and|or|nor|&)\b)?)[\s(<*\"'\[]*(?:options?\s+)?[\s(<*\"'\[]*$",
     re.IGNORECASE,
 )
 _VERB = re.compile(r"\b(?:is|are|was|were|shows?|see|seen|answer|choose|would|appears?|seems?|be)\b", re.IGNORECASE)
@@ -81,7 +97,7 @@ def _clause(plain: str, start: int, end: int, before: str, earlier: Sequence[Cla
     part = plain[start:end]
     denial = _DENIAL.search(part)
     denied_from = start + denial.start() if denial else None
-    if before in ("rather than", "instead of", "except"):
+    if before in _PUT_AWAY:
         denied_from = start
     goes_on = before == "," and bool(earlier) and earlier[-1].denied_from is not None and not _VERB.search(part)
     if goes_on and _lists_alternatives(plain, start):  # "not B, C or D"
@@ -103,6 +119,37 @@ def is_denied(text: str, start: int, end: int) -> bool:
                 return True
             return _DENIED_AFTER.match(text[end : clause.end]) is not None
     return False
+
+
+def denied(text: str, places: Sequence[tuple[int, int]]) -> list[bool]:
+    """`is_denied` of each of these stretches, in order; what is said of one end of a list holds for all of it.
+
+    "A, C and D can be excluded", "the others (A, C, D) do not fit", "I rule out A, C and D"; but "not A, B" denies A
+    alone.
+    """
+    found = [is_denied(text, *place) for place in places]
+    first = 0
+    while first < len(places):
+        last, joined = first, False
+        while last + 1 < len(places):
+            between = text[places[last][1] : places[last + 1][0]]
+            glue = _GLUE.match(between) if len(between) <= LONGEST_GLUE else None
+            if glue is None:
+                break
+            joined, last = joined or bool(glue.group("joint").strip(" ,")), last + 1
+        if last > first and ((joined and found[first]) or ((joined or last > first + 1) and found[last])):
+            found[first : last + 1] = [True] * (last + 1 - first)
+        first = last + 1
+    return found
+
+
+_REASON = re.compile(r"\b(?:because|since|given that|as long as)\b|,\s*as\b", re.IGNORECASE)
+
+
+def reason_starts(text: str) -> int:
+    """Where the first reason begins that follows an answer: `B because A would bleed`; the text's length if nowhere."""
+    found = _REASON.search(text)
+    return found.start() if found else len(text)
 
 
 def conclusions(text: str) -> list[tuple[int, int, bool]]:

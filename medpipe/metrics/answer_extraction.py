@@ -1,10 +1,11 @@
 """What an extractor returns, and how one of several mentioned candidates is chosen, or none."""
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, final
 
-from medpipe.metrics.answer_clauses import conclusions, is_denied
+from medpipe.metrics.answer_clauses import conclusions, denied, reason_starts
 from medpipe.metrics.answer_text import refuses
 
 Status = Literal["answered", "refused", "ambiguous", "unreadable", "truncated"]
@@ -41,7 +42,8 @@ def decide(text: str, mentions: Sequence[Mention[Candidate]]) -> tuple[Candidate
     One affirmed candidate is the answer. Of several, the one that a conclusion names; conclusions that differ leave the
     answer ambiguous unless the last calls itself final.
     """
-    kept = [mention for mention in mentions if not is_denied(text, mention.start, mention.end)]
+    away = denied(text, [(mention.start, mention.end) for mention in mentions])
+    kept = [mention for mention, is_away in zip(mentions, away, strict=True) if not is_away]
     named = {mention.candidate for mention in kept}
     if len(named) == 1:
         (candidate,) = named
@@ -54,6 +56,9 @@ def decide(text: str, mentions: Sequence[Mention[Candidate]]) -> tuple[Candidate
     return None, "unreadable", "only_denied" if mentions else "nothing_named"
 
 
+_OR = re.compile(r"\bor\W+(?:option\W+)?$", re.IGNORECASE)
+
+
 def _concluded(text: str, kept: Sequence[Mention[Candidate]]) -> tuple[Candidate | None, Status, str]:
     drawn: list[tuple[Candidate, bool]] = []
     for start, end, is_final in conclusions(text):
@@ -62,6 +67,11 @@ def _concluded(text: str, kept: Sequence[Mention[Candidate]]) -> tuple[Candidate
             return None, "ambiguous", "several_named"
         drawn += [(candidate, is_final) for candidate in inside]
     if not drawn:
+        reason = reason_starts(text)
+        before = {mention.candidate for mention in kept if mention.start < reason}
+        offered = any(_OR.search(text, reason, mention.start) for mention in kept if mention.start > reason)
+        if len(before) == 1 and not offered:  # the others are named as grounds
+            return before.pop(), "answered", "before_the_reason"
         return None, "ambiguous", "several_named"
     last, is_final = drawn[-1]
     if is_final or len({candidate for candidate, _ in drawn}) == 1:

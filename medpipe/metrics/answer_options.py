@@ -13,29 +13,34 @@ from medpipe.metrics.question_forms import Names, Option
 _DRESS = r"<(\[{\"'`*_$"
 _UNDRESS = r">)\]}\"'`*_$"
 # `<B>`, `(b)`, `**B**`, `\boxed{B}`: signs on both sides.
-_DRESSED = re.compile(rf"(?:(?<![\w'])|(?<=boxed))[{_DRESS}]+\s*(?:option\s+)?([A-Za-z])\s*[{_UNDRESS}]+(?![\w])")
+_DRESSED = re.compile(
+    rf"(?:(?<![A-Za-z0-9_'])|(?<=boxed))[{_DRESS}]+\s*(?:option\s+)?([A-Za-z])\s*[{_UNDRESS}]+(?![\w])"
+)
 # `B`, `B.`, `B) text`, `B: text` at the start of the text or of a line.
 _LEADING = re.compile(r"(?m)^[\s*#>-]*([A-Za-z])\s*(?:[.):,;]|\s-|$)(?!\w)")
 # `answer is B`, `option B`, `Answer:B`.
 _CUED = re.compile(
-    rf"\b(?:option|choice|answer|letter|select|choose|pick|go with)\b(?:\s+(?:is|would be|should be|option"
+    rf"\b(?:option|choice|answer|letter|select|choose|pick|go with|it's|it is)\b(?:\s+(?:is|would be|should be|option"
     rf"|choice|letter|the|with))*\s*[:=]?"
     rf"\s*[{_DRESS}]*([A-Za-z])(?![\w'])",
     re.IGNORECASE,
 )
 # Chinese signs are letters too, and stand right beside one.
-_PLAIN = re.compile(r"(?<![A-Za-z0-9_'<(\[{-])([A-Z])(?![A-Za-z0-9_'-])")
+_PLAIN = re.compile(r"(?<![A-Za-z0-9_'-])(?<!N/)([A-Z])(?![A-Za-z0-9_'-])")
 # `A lesion`, `I think`: an article and a pronoun, unless the next word carries on from a letter.
 _ROMAN = {"1": "I", "2": "II", "3": "III", "4": "IV"}
 _NEXT_WORD = re.compile(r"\s+([a-z]+)")
 _AFTER_LETTER = {
     "because", "since", "as", "is", "was", "and", "or", "but", "due", "for", "based", "which", "not", "seems",
     "appears",
-    "with", "given", "would", "should", "are", "can", "could",
+    "with", "given", "would", "should", "are", "can", "could", "then", "than", "does", "has", "will", "may", "might",
+    "looks", "fits", "matches", "describes", "shows", "corresponds", "instead", "if", "when", "while", "nor", "vs",
+    "versus",
 }  # fmt: skip
 # `type A`, `hepatitis B`: a letter of some other count.
 _OTHER_COUNT = re.compile(
-    r"\b(?:type|grade|class|stage|vitamin|hepatitis|group|figure|fig|panel|table|appendix|lesion)\s+$", re.I
+    r"\b(?:type|grade|class|stage|vitamin|hepatitis|group|figure|fig|panel|table|appendix|lesion|plan|section|segment|influenza)\s+$",
+    re.I,
 )
 _LETTER_TEXT_GAP = re.compile(rf"^[\s{re.escape(_UNDRESS)}.:;,=-]*(?:is\s+)?[\s{re.escape(_DRESS)}]*$")
 

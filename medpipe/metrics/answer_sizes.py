@@ -4,7 +4,12 @@ import math
 import re
 from typing import NamedTuple, final
 
-_NUMBER = r"(\d+(?:\.\d+)?)\s*(mm|millimet(?:er|re)s?|cm|centimet(?:er|re)s?)?"
+# A number of something else (micrometres, inches, per cent, years) is no size.
+_NUMBER = (
+    r"(?<![\d.])(\d+(?:\.\d+)?)(?!\.?\d)(?!\s*(?:[µμu]m\b|microns?\b|inch|%|per ?cent|years?\b|days?\b|weeks?\b))"
+    r"\s*(mm|millimet(?:er|re)s?|cm|centimet(?:er|re)s?)?"
+)
+_DECIMAL_COMMA = re.compile(r"(?<![\d,.])(\d{1,3}),(\d)(?=\s*[mc]m\b)", re.IGNORECASE)  # 0,5 cm
 _BETWEEN = re.compile(rf"{_NUMBER}\s*(?:<=?)\s*[a-z ]*?\s*(?:<=?)\s*{_NUMBER}", re.IGNORECASE)
 _RANGE = re.compile(rf"(?:between\s+)?{_NUMBER}\s*(?:-|to|and)\s*{_NUMBER}", re.IGNORECASE)
 _BELOW = (
@@ -38,7 +43,7 @@ def read_size(text: str) -> Size | None:
 
     Without a unit a number counts millimetres; in `1-2 cm` the unit holds for both.
     """
-    found = _all_sizes(text)
+    found = _all_sizes(_DECIMAL_COMMA.sub(r"\1.\2", text))
     return found[0] if found and all(size == found[0] for size in found) else None
 
 

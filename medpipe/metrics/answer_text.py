@@ -1,5 +1,6 @@
 """From what a model wrote to the text that is read: thoughts and tags off, one form of every sign, words as tokens."""
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -8,6 +9,10 @@ from typing import Any, final
 
 LONGEST_ANSWER = 10_000  # characters after the thoughts: beyond it is a loop or a dump, not an answer
 
+# Kimi `◁think▷`, `<|begin_of_thought|>`, Seed `<seed:think>`, Mistral `[THINK]`: brought to `<think>`.
+_OTHER_THOUGHTS = re.compile(
+    r"(?:◁|<\|?)(?P<end>/|end_of_|begin_of_)?(?:seed:)?(?:think|thought)\|?(?:▷|>)|\[(?P<END>/)?THINK\]", re.IGNORECASE
+)
 _THOUGHT = re.compile(r"<(think|thinking|reasoning|thought)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _THOUGHT_OPEN = re.compile(r"<(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
 _THOUGHT_END = re.compile(r"</(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
@@ -34,7 +39,7 @@ def said(raw: Any, finish_reason: str | None = None) -> Said:
     """
     if not isinstance(raw, str):
         return Said(status="unreadable", rule="no_answer" if raw is None else "not_text")
-    text = _THOUGHT.sub("", raw)
+    text = _THOUGHT.sub("", _OTHER_THOUGHTS.sub(_plain_thought, raw) if _has_other_thoughts(raw) else raw)
     ends = list(_THOUGHT_END.finditer(text))
     if ends:  # a template may have opened the thoughts in the prompt
         text = text[ends[-1].end() :]
@@ -55,21 +60,56 @@ def said(raw: Any, finish_reason: str | None = None) -> Said:
     return _readable(text)
 
 
+def _has_other_thoughts(raw: str) -> bool:
+    return "◁" in raw or "<|" in raw or "<seed:" in raw or "THINK]" in raw
+
+
+def _plain_thought(found: re.Match[str]) -> str:
+    return "</think>" if found.group("END") or found.group("end") in ("/", "end_of_") else "<think>"
+
+
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textrm)\{([^{}]*)\}")
+_STRUCK_OUT = re.compile(r"~~[^~\n]*~~")
+_FENCE = re.compile(r"^```\w*\s*|\s*```$")
+_ANSWER_KEYS = ("answer", "final_answer", "final answer", "choice", "option", "prediction", "label", "diagnosis")
 
 
 def _readable(text: str) -> Said:
     if len(text) > LONGEST_ANSWER:
         return Said(status="unreadable", rule="too_long")
-    text = normal(_LATEX.sub(r"\1", text) if "\\" in text else text)
+    text = _inside_json(text)
+    if "\\" in text:
+        text = re.sub(r"\\[()\[\]]", " ", _LATEX.sub(r"\1", text))
+    if "~~" in text:
+        text = _STRUCK_OUT.sub(" ", text)
+    text = normal(text)
     return Said(text) if text else Said(status="unreadable", rule="empty")
+
+
+def _inside_json(text: str) -> str:
+    """What a flat JSON object gives as its answer; any other text, an object with a box in it too, as it is."""
+    bare = _FENCE.sub("", text.strip())
+    if not (bare.startswith("{") and bare.endswith("}")):
+        return text
+    try:
+        values = {str(key).casefold(): value for key, value in json.loads(bare).items()}
+    except (ValueError, RecursionError):
+        return text
+    if any(isinstance(value, list | dict) for value in values.values()):
+        return text
+    for value in (values[key] for key in _ANSWER_KEYS if key in values):
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+    return text
 
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d~\u223c", "-"),
-        **dict.fromkeys("\u2018\u2019\u201b\u00b4", "'"),
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u00b4\u2039\u203a", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
         "\u2264": "<=", "\u2a7d": "<=", "\u2265": ">=", "\u2a7e": ">=", "\u2266": "<=", "\u0153": "oe",
         "\u00e6": "ae", "\u2267": ">=", "\u3002": ".",
@@ -84,15 +124,23 @@ _BETWEEN = re.compile(r"\bbetween\s+(\d+(?:\.\d+)?)\s+and\s+(\d+(?:\.\d+)?)\b", 
 _PREFIX = re.compile(r"\b(sub|non|pseudo|semi|pre|post)-(?=[a-z])", re.IGNORECASE)
 
 
+_NOT_ASCII, _DIGIT = re.compile(r"[^\x00-\x7f]"), re.compile("[0-9]")
+
+
+def _plain_digit(found: re.Match[str]) -> str:
+    sign = found.group()
+    return str(unicodedata.digit(sign)) if sign.isdigit() else sign
+
+
 def normal(text: str) -> str:
     """One form of every sign: full width, other digits, dashes, quotes, comparison, invisible signs; case is kept."""
     if text.isascii():
         plain = text
     else:
         plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_SIGNS)
-        plain = "".join(str(unicodedata.digit(sign)) if sign.isdigit() and sign > "\u007f" else sign for sign in plain)
+        plain = _NOT_ASCII.sub(_plain_digit, plain)
     plain = _NOT.sub(lambda found: f"{found.group(1) or found.group(2)} not", plain)
-    if any(sign.isdigit() for sign in plain):
+    if _DIGIT.search(plain):
         plain = _BETWEEN.sub(r"\1-\2", _TO.sub(r"\1-\2", plain))
     return _PREFIX.sub(r"\1", plain).strip()
 

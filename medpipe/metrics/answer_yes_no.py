@@ -4,15 +4,17 @@ import re
 
 from medpipe.metrics.answer_clauses import affirmed, clauses
 from medpipe.metrics.answer_extraction import Extraction
-from medpipe.metrics.answer_text import normal, refuses, tokens
+from medpipe.metrics.answer_text import fold, normal, refuses, tokens
 
 YES = {
     "yes", "yeah", "yep", "y", "true", "correct", "affirmative", "positive", "indeed", "certainly",
     "definitely", "absolutely",
-    "ja", "oui", "si", "sí", "sim", "是", "是的", "有", "对", "对的", "包含", "正确",
+    "ja", "oui", "si", "sí", "sim", "да", "tak", "evet", "はい", "예", "네",
+    "是", "是的", "有", "对", "对的", "包含", "正确",
 }  # fmt: skip
 NO = {
-    "no", "nope", "n", "false", "incorrect", "negative", "none", "never", "nein", "non", "nao", "não", "否",
+    "no", "nope", "n", "false", "incorrect", "negative", "none", "neither", "never", "nein", "non", "nao", "não",
+    "нет", "nie", "hayır", "いいえ", "아니요", "否",
     "不", "不是", "没有", "没",
     "不包含", "无", "错", "不正确",
 }  # fmt: skip
@@ -31,7 +33,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDED = re.compile(
-    r"\b(?:answer|conclusion)\s*(?:is|:|would be|should be)\s*[\"'*_(<\[{]*(yes|no|true|false)\b"
+    r"\b(?:answer|conclusion)\s*(?:is|:|would be|should be)[\s\"'*_(<\[{]*(yes|no|true|false)\b"
     r"|\\boxed\{\s*(yes|no|true|false)\b"
     r"|\b(?:say|probably|likely|definitely|certainly|maybe|perhaps|think|believe|guess|therefore|thus|hence|so),?\s+"
     r"(yes|no)\b(?=\s*(?:[.,;!]|$))",
@@ -48,8 +50,14 @@ _EMPTY_WORDS = {
     "as", "was", "were", "has",
     "have", "yes", "maybe", "perhaps", "probably", "absolutely", "definitely", "certainly", "indeed", "likely",
     "landmark", "finding", "colonoscopy", "endoscopy",
-    "endoscopic", "colonoscopic", "doubt", "absent", "absence", "without",
+    "endoscopic", "colonoscopic", "doubt", "absent", "absence", "without", "none", "neither", "nor", "them", "really",
+    "either", "all",
 }  # fmt: skip
+_IT_DOES = re.compile(r"^\s*(?:yes )?it (?:does|is)\s*$", re.IGNORECASE)
+_EMPTY = frozenset(map(fold, _EMPTY_WORDS))
+# `A polyp with no bleeding`: what is denied there is another thing than what is stated.
+_LACKING = re.compile(r"\b(?:with no|without)\b", re.IGNORECASE)
+_BOTH = re.compile(r"\byes\s*(?:/|,|\s|or|and)\s*no\b(?!\s+\w)|\bno\s+yes\b|\byes\s*(?:/|or|and)\s*no\b", re.IGNORECASE)
 
 
 def is_yes_or_no(text: str) -> bool:
@@ -77,7 +85,7 @@ def read_yes_no(text: str, question: str = "") -> Extraction:
     if len(concluded) == 1:
         return Extraction("answered", concluded.pop(), "conclusion")
     bare = _bare_words(plain)
-    if len(set(bare)) > 1 or len(concluded) > 1 or re.search(r"\byes\s*(?:/|or|and)\s*no\b", plain, re.IGNORECASE):
+    if len(set(bare)) > 1 or len(concluded) > 1 or _BOTH.search(plain):
         return Extraction("ambiguous", rule="yes_and_no")
     if bare:
         return Extraction("answered", bare[0], "word_of_a_clause")
@@ -99,6 +107,7 @@ def _bare_words(plain: str) -> list[str]:
         word = match.group(1).casefold() if match else ""
         if word not in YES | NO or word in (
             "none",
+            "neither",
             "absolutely",
             "definitely",
             "certainly",
@@ -133,15 +142,25 @@ def _stated(plain: str, question: str, *, idiom: bool) -> Extraction:
     for clause in clauses(plain):
         part = plain[clause.start : clause.end]
         content = _content(part)
-        sense = _sense_of_clause(part) or ("yes" if idiom and _overlap(content, asked) else None)
+        sense = _sense_about(part, asked) or ("yes" if idiom and _overlap(content, asked) else None)
         about_another = bool(asked) and bool(content) and not _overlap(content, asked)
         if sense is not None and not about_another:
             senses.append(sense)
-    if len(set(senses)) == 1:
+    if len(set(senses)) == 1 and not re.search(r"\bor not\b", plain, re.IGNORECASE):
         return Extraction("answered", senses[0], "statement")
     if senses:
         return Extraction("ambiguous", rule="mixed_statements")
     return Extraction("unreadable", rule="nothing_stated")
+
+
+def _sense_about(part: str, asked: set[str]) -> str | None:
+    """The sense of a clause; what its subject is said to be without denies the subject only where it is the subject."""
+    lacking = _LACKING.search(part)
+    if lacking and not _DENIED.search(part[: lacking.start()]):
+        subject, lacked = _content(part[: lacking.start()]), _content(part[lacking.end() :])
+        if lacked and _overlap(subject, asked) and not _overlap(lacked, asked):
+            return "yes" if _STATED.search(part) else None
+    return _sense_of_clause(part)
 
 
 def _sense_of_clause(part: str) -> str | None:
@@ -151,11 +170,11 @@ def _sense_of_clause(part: str) -> str | None:
         return "yes" if _CHINESE_YES.search(part) else None
     if _DENIED.search(part):
         return "no"
-    return "yes" if _STATED.search(part) else None
+    return "yes" if _STATED.search(part) or _IT_DOES.match(part) else None
 
 
 def _content(text: str) -> set[str]:
-    return {token.folded for token in tokens(text) if len(token.folded) > 2 and token.folded not in _EMPTY_WORDS}
+    return {token.folded for token in tokens(text) if len(token.folded) > 2 and token.folded not in _EMPTY}
 
 
 def _overlap(some: set[str], others: set[str]) -> bool:

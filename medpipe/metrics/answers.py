@@ -19,7 +19,7 @@ from medpipe.metrics.answer_yes_no import plain_yes_or_no, read_yes_no
 from medpipe.metrics.question_forms import AnswerForm, Names, reference_option
 
 # Raised when extraction or verdicts change: scores of different definitions are not compared.
-DEFINITION = "medpipe-answers-1"
+DEFINITION = "medpipe-answers-2"
 
 
 @final
@@ -126,7 +126,10 @@ def _read_yes_no_which(text: str, form: AnswerForm) -> Extraction:
     """`no`, `yes`, or `yes: cecum`. A name that is affirmed says yes by itself."""
     stance = read_yes_no(text, form.question)
     named = read_name(text, form.names)
-    if stance.status in ("answered", "unreadable") and named.status == "answered" and stance.answer != "no":
+    # A no of its own denies all; "no cecum, but the valve" denies one name and affirms another.
+    says_no = stance.answer == "no" and stance.rule != "statement"
+    readable = stance.status in ("answered", "unreadable") or stance.rule == "mixed_statements"
+    if readable and named.status == "answered" and not says_no:
         return Extraction("answered", f"yes: {named.answer}", named.rule)
     return stance
 

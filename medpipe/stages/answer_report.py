@@ -19,7 +19,7 @@ class AnswerReportStage(Stage):
     version: ClassVar[int] = 1
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "scores": ("answer_scoring",),
-        "comparison": ("answer_comparison",),
+        "comparison": ("comparison",),
         "trainings": ("vqa_training",),
     }
 

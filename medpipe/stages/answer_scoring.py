@@ -22,7 +22,7 @@ DIFFERENCES_FILE = "differences.json"
 class AnswerScoring(Stage):
     """Accuracy with intervals by task, group and over all, baselines, confusion, rates of what could not be read."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # readings of further wordings
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "answers": ("question_answering",),
         "perturbed": ("question_answering",),

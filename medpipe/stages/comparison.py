@@ -1,19 +1,22 @@
-"""Compare the models of one or more evaluations on the same patients, with paired tests on ranks.
+"""Compare the models of one or more evaluations on the same patients or questions, by the tests that fit the scores.
 
-takes   the scores of stages of kind segmentation_evaluation, or of kind phase_evaluation
+takes   the scores of stages of kind segmentation_evaluation, of kind phase_evaluation, or of kind answer_scoring
 leaves  comparison.csv (one row a paired test), comparison.json (all of it, with the methods in words); with several
         shares of the labelled cases one pair of files a share, below share_<percent>/, each a family of its own
 """
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from pydantic import Field, field_validator
 
 from medpipe.config.base import StageRef
+from medpipe.geometry.faults import DataFault
 from medpipe.metrics.definitions import METRICS
 from medpipe.metrics.phase_metrics import PHASE_METRICS
+from medpipe.stages.answer_comparison import compare_answers
 from medpipe.stages.stage import Stage, StageRun
 
 if TYPE_CHECKING:
@@ -22,10 +25,13 @@ if TYPE_CHECKING:
 
 @final
 class ComparisonStage(Stage):
-    """Wilcoxon signed-rank (Pratt) for two models; Friedman and permutation on ranks for more; intervals, effects."""
+    """Structures: Wilcoxon signed-rank (Pratt) for two models; Friedman and permutation on ranks for more; intervals,
+    effects. Answers: exact McNemar, bootstrap over clusters of the difference."""
 
     version: ClassVar[int] = 1
-    takes: ClassVar[dict[str, tuple[str, ...]]] = {"evaluations": ("segmentation_evaluation", "phase_evaluation")}
+    takes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "evaluations": ("segmentation_evaluation", "phase_evaluation", "answer_scoring")
+    }
 
     stage: Literal["comparison"]
     evaluations: tuple[StageRef, ...] = Field(min_length=1)
@@ -41,13 +47,28 @@ class ComparisonStage(Stage):
     @field_validator("metrics")
     @classmethod
     def _are_metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in metrics if name not in METRICS]
+        unknown = [name for name in metrics if name not in METRICS and name not in PHASE_METRICS]
         if unknown or len(set(metrics)) < len(metrics):
             known = ", ".join([*METRICS, *PHASE_METRICS])
             raise ValueError(f"metrics are different names of {known}, got {list(metrics)}")
         return metrics
 
     def run(self, run: StageRun) -> None:
+        kind = kind_of_scores(run, self.evaluations)
+        if kind == "question_id":
+            self._refuse_values_of_structures()
+        KINDS[kind](self, run)
+
+    def _refuse_values_of_structures(self) -> None:
+        fields = ("metrics", "models", "structures", "num_bootstraps", "allow_unpaired")
+        changed = [name for name in fields if getattr(self, name) != type(self).model_fields[name].default]
+        if changed:
+            raise ValueError(
+                f"'{changed[0]}' is of scores of structures and phases alone; leave it out to compare answers"
+            )
+
+    def compare_cases(self, run: StageRun) -> None:
+        """Structures of cases, or phases of videos; each labelled share a family of its own."""
         from medpipe.metrics.comparison import compare_scores
         from medpipe.metrics.score_kinds import kind_of
         from medpipe.reporting.comparison import print_comparison, write_comparison
@@ -76,16 +97,13 @@ class ComparisonStage(Stage):
             write_comparison(run.folder if len(shares) == 1 else run.folder / share_folder(share), comparison)
 
     def scores(self, run: StageRun) -> "pd.DataFrame":
-        """The rows of all evaluations, of the models asked for. ValueError: two kinds of scores, no such model."""
+        """The rows of all evaluations, of the models asked for. ValueError: no such model."""
         import pandas as pd
 
-        from medpipe.metrics.score_kinds import kind_of
         from medpipe.stages.score_files import read_scores, scores_file
 
-        tables = {ref.from_: read_scores(scores_file(run.folder_of(ref))) for ref in self.evaluations}
-        if len({kind_of(table.columns) for table in tables.values()}) > 1:
-            raise ValueError(f"{', '.join(tables)} hold scores of structures and of phases, which are not compared")
-        scores = pd.concat(list(tables.values()), ignore_index=True)
+        tables = [read_scores(scores_file(run.folder_of(ref))) for ref in self.evaluations]
+        scores = pd.concat(tables, ignore_index=True)
         unknown = [name for name in self.models if name not in set(scores["model"])]
         if unknown:
             there = ", ".join(dict.fromkeys(scores["model"]))
@@ -103,6 +121,34 @@ class ComparisonStage(Stage):
             rows = scores.loc[scores["labelled_share"] == share]
             only = str(rows["model"].iloc[0])
             yield float(share), arms_of(rows, only)
+
+
+# A column that the scores of one kind alone have -> what compares such scores.
+KINDS: dict[str, Callable[[ComparisonStage, StageRun], None]] = {
+    "structure": ComparisonStage.compare_cases,
+    "question_id": compare_answers,
+    "video_id": ComparisonStage.compare_cases,
+}
+
+
+def kind_of_scores(run: StageRun, references: tuple[StageRef, ...]) -> str:
+    """The kind of all the scores that the references name. Raises DataFault: unknown, or of several kinds."""
+    from medpipe.stages.score_files import scores_file
+
+    found: dict[Path, str] = {}
+    for reference in references:
+        path = scores_file(run.folder_of(reference))
+        with path.open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), [])
+        kind = next((kind for kind in KINDS if kind in columns), None)
+        if kind is None:
+            raise DataFault(path, f"not a file of scores that can be compared: no column {' or '.join(KINDS)}")
+        found[path] = kind
+    first, *others = found
+    for path in others:
+        if found[path] != found[first]:
+            raise DataFault(path, f"holds scores of another kind than {first}: they are not compared with each other")
+    return found[first]
 
 
 def share_folder(share: float) -> str:

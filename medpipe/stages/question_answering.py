@@ -116,11 +116,15 @@ class QuestionAnswering(Stage):
         if isinstance(config, TransformersModel):
             from medpipe.language.transformers_model import LocalModel
 
-            return LocalModel(config, self.generation, self.prompt.system)
+            return LocalModel.of_folder(config, self.generation, self.prompt.system)
         if isinstance(config, TrainedModel):
-            from medpipe.language.trained import TrainedAnswerer
+            from medpipe.language.trained import load_trained, trained_prompt
 
-            return TrainedAnswerer(run.folder_of(config.training), self.generation, config.batch_size)
+            folder = run.folder_of(config.training)
+            taught = trained_prompt(folder)
+            if taught not in (None, self.prompt.model_dump(mode="json")):
+                run.output.warn("the prompt is not the one that the model was trained with")
+            return load_trained(folder, self.generation, config, self.prompt.system)
         from medpipe.datasets.questions import load_questions
         from medpipe.language.baselines import Baseline
         from medpipe.language.prompts import make_prompt

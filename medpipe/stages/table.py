@@ -15,7 +15,6 @@ STAGES: dict[str, str] = {
     "vqa_training": "medpipe.stages.vqa_training:VqaTraining",
     "question_answering": "medpipe.stages.question_answering:QuestionAnswering",
     "answer_scoring": "medpipe.stages.answer_scoring:AnswerScoring",
-    "answer_comparison": "medpipe.stages.answer_comparison:AnswerComparisonStage",
     "answer_report": "medpipe.stages.answer_report:AnswerReportStage",
     "report": "medpipe.stages.report:ReportStage",
 }

@@ -1,19 +1,20 @@
-"""Train the small vision-language model on a set's questions.
+"""Train the small vision-language model on a set's questions, or a local transformers folder further.
 
 takes   questions of a training part; a share of its images is held out to look at the accuracy
-leaves  weights.safetensors, model.json, tokenizer.json, metrics.csv
+leaves  of the small model: weights.safetensors, model.json, tokenizer.json, metrics.csv
+        of a folder: adapter/ (LoRA) or model/ (all weights), model.json, metrics.csv
 """
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medpipe.backbones.vision_language_options import VisionLanguageOptions
 from medpipe.config.base import Config
 from medpipe.datasets.questions import Question, QuestionsConfig
-from medpipe.language.options import PromptConfig
+from medpipe.language.options import PromptConfig, TransformersBackbone
 from medpipe.stages.stage import Stage, StageRun
 from medpipe.tasks.options import TrainingConfig
 
@@ -34,44 +35,78 @@ class QuestionSampling(Config):
 
 @final
 class VqaTraining(Stage):
-    """Next-token training of a vision transformer with a text decoder; resumed exactly where it was stopped."""
+    """Next-token training on the answers' tokens; resumed exactly where it was stopped."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # keys and values of an image once for all of its texts; another optimiser call
 
     stage: Literal["vqa_training"]
     questions: QuestionsConfig
-    backbone: VisionLanguageOptions = VisionLanguageOptions()
+    backbone: Annotated[VisionLanguageOptions | TransformersBackbone, Field(discriminator="name")] = (
+        VisionLanguageOptions()
+    )
     prompt: PromptConfig = PromptConfig()
-    sampling: QuestionSampling = QuestionSampling()
+    sampling: QuestionSampling | None = None  # of the small model
     training: TrainingConfig
     validation_share: float = Field(0.05, gt=0, lt=1, description="of the images, held out with all their questions")
+    validation_questions: int = Field(500, ge=1, description="at most so many of these are asked in a validation")
+
+    @model_validator(mode="after")
+    def _fits_a_folder(self) -> "VqaTraining":
+        if isinstance(self.backbone, TransformersBackbone):
+            if self.sampling is not None:
+                raise ValueError("'sampling' is of the small model alone; set it to null for a transformers folder")
+            if self.training.precision == "16-mixed":
+                raise ValueError("'precision' must be 32 or bf16-mixed for a transformers folder, got 16-mixed")
+        return self
 
     def run(self, run: StageRun) -> None:
+        from medpipe.datasets.questions import load_questions
+
+        loaded = load_questions(self.questions, run.data, run.base)
+        training, held_out = split_by_cluster(loaded.questions, self.validation_share, run.seed)
+        asked = drawn(held_out, self.validation_questions, run.seed)
+        run.output.say(
+            f"{len(training)} questions to train on; of {len(held_out)} of other images {len(asked)} are asked to look"
+        )
+        if isinstance(self.backbone, TransformersBackbone):
+            from medpipe.stages.vqa_tuning import tune
+
+            facts = tune(self, self.backbone, run, loaded, training, asked)
+        else:
+            facts = self._train_small(self.backbone, run, loaded, training, asked)
+        if facts["best_score"] is not None:
+            run.output.say(f"accuracy on held-out images: {facts['best_score']:.3f}")
+
+    def _train_small(
+        self,
+        backbone: VisionLanguageOptions,
+        run: StageRun,
+        loaded: "LoadedQuestions",
+        training: Sequence[Question],
+        asked: Sequence[Question],
+    ) -> dict[str, Any]:
         from medpipe.backbones.vision_language import VisionLanguageNetwork
         from medpipe.backbones.vision_language_files import save_vision_language
         from medpipe.backbones.word_tokenizer import WordTokenizer
-        from medpipe.datasets.questions import load_questions
         from medpipe.stages.training import seeded, train
         from medpipe.tasks.checkpoints import CHECKPOINT_FILE
         from medpipe.tasks.visual_questions import VisualQuestions
 
-        loaded = load_questions(self.questions, run.data, run.base)
-        training, held_out = split_by_cluster(loaded.questions, self.validation_share, run.seed)
-        run.output.say(f"{len(training)} questions to train on, {len(held_out)} of other images to look at")
         tokenizer = WordTokenizer.learned(
             text for question in training for text in (self.text_of(question), question.reference)
         )
         with seeded(run.seed):
-            network = VisionLanguageNetwork(self.backbone, vocabulary_size=len(tokenizer))
+            network = VisionLanguageNetwork(backbone, vocabulary_size=len(tokenizer))
         task = VisualQuestions(network)
         facts = train(
-            run, task, self.samples(training, loaded, tokenizer, run.seed), self.training, run.folder, label="training",
-            validate=lambda step: {"validation_accuracy": self.accuracy(network, tokenizer, held_out, loaded)},
+            run, task, self.samples(backbone, training, loaded, tokenizer, run.seed), self.training, run.folder,
+            label="training",
+            validate=lambda step: {"validation_accuracy": self.accuracy(network, tokenizer, asked, loaded)},
         )  # fmt: skip
-        save_vision_language(run.folder, network, tokenizer, {"step": facts["steps"], "training": facts})
+        told = {"step": facts["steps"], "training": facts, "prompt": self.prompt.model_dump(mode="json")}
+        save_vision_language(run.folder, network, tokenizer, told)
         (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        if facts["best_score"] is not None:
-            run.output.say(f"accuracy on held-out images: {facts['best_score']:.3f}")
+        return facts
 
     def text_of(self, question: Question) -> str:
         """The prompt of a question."""
@@ -80,28 +115,29 @@ class VqaTraining(Stage):
         return make_prompt(self.prompt, question.kind, question.text, question.options)
 
     def samples(
-        self, questions: Sequence[Question], loaded: "LoadedQuestions", tokenizer: "WordTokenizer", seed: int
-    ) -> Any:
+        self, backbone: VisionLanguageOptions, questions: Sequence[Question], loaded: "LoadedQuestions",
+        tokenizer: "WordTokenizer", seed: int,
+    ) -> Any:  # fmt: skip
         """Questions by image, as tokens. Raises ValueError: one that is longer than the network's `max_tokens`."""
         from medpipe.backbones.word_tokenizer import ANSWER, END
         from medpipe.datasets.visual_questions import VisualQuestionSamples
 
+        sampling = self.sampling or QuestionSampling()
         texts: dict[str, list[tuple[list[int], list[int]]]] = {}
         for question in questions:
             prompt = [*tokenizer.encode(self.text_of(question)), ANSWER]
             answer = [*tokenizer.encode(question.reference), END]
-            if len(prompt) + len(answer) > self.backbone.max_tokens:
+            if len(prompt) + len(answer) > backbone.max_tokens:
                 raise ValueError(
                     f"question {question.question_id} takes {len(prompt) + len(answer)} tokens with its answer, "
-                    f"more than "
-                    f"backbone.max_tokens ({self.backbone.max_tokens}); raise that"
+                    f"more than backbone.max_tokens ({backbone.max_tokens}); raise that"
                 )
             if question.images:
                 texts.setdefault(question.images[0], []).append((prompt, answer))
         return VisualQuestionSamples(
-            [loaded.image_path(image) for image in texts], list(texts.values()), side=self.backbone.image_size,
-            length=self.backbone.max_tokens, per_image=self.sampling.questions_per_image, seed=seed,
-            mirror=self.sampling.mirror, shift=self.sampling.shift_pixels,
+            [loaded.image_path(image) for image in texts], list(texts.values()), side=backbone.image_size,
+            length=backbone.max_tokens, per_image=sampling.questions_per_image, seed=seed,
+            mirror=sampling.mirror, shift=sampling.shift_pixels,
         )  # fmt: skip
 
     def accuracy(
@@ -115,7 +151,7 @@ class VqaTraining(Stage):
         from medpipe.datasets.question_images import read_image
         from medpipe.datasets.visual_questions import to_side
 
-        side, right = self.backbone.image_size, 0
+        side, right = network.options.image_size, 0
         device = next(network.parameters()).device
         for start in range(0, len(questions), 512):
             part = questions[start : start + 512]
@@ -140,6 +176,12 @@ def split_by_cluster(questions: Sequence[Question], share: float, seed: int) -> 
     held_out = set(clusters[: max(1, round(share * len(clusters)))])
     training = [question for question in with_image if question.cluster not in held_out]
     return training, [question for question in with_image if question.cluster in held_out]
+
+
+def drawn(questions: Sequence[Question], most: int, seed: int) -> list[Question]:
+    """At most so many of the questions, by a hash of their ids; in their order."""
+    kept = {question.question_id for question in sorted(questions, key=lambda one: _draw(seed, one.question_id))[:most]}
+    return [question for question in questions if question.question_id in kept]
 
 
 def _draw(seed: int, name: str) -> str:

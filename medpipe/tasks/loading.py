@@ -6,7 +6,7 @@ of workers.
 
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -28,7 +28,8 @@ class SampleFault:
 
     def throw(self) -> None:
         """Raise the worker's own exception here, with the sample and the worker's trace as a note."""
-        self.error.add_note(f"while loading sample {self.sample_index}; in the worker:\n{self.trace}")
+        which = "a batch" if self.sample_index < 0 else f"sample {self.sample_index}"
+        self.error.add_note(f"while loading {which}; in the worker:\n{self.trace}")
         raise self.error
 
 
@@ -67,10 +68,21 @@ class FaultsAsValues(Dataset):
             return SampleFault(index, error, traceback.format_exc())
 
 
-def collate(samples: list[Any]) -> Any:
-    """The samples stacked into one batch, or the first fault among them."""
-    fault = next((sample for sample in samples if isinstance(sample, SampleFault)), None)
-    return fault if fault is not None else default_collate(samples)
+@final
+@dataclass(frozen=True)
+class Collate:
+    """The samples made one batch by `stack`, or the first fault among them."""
+
+    stack: Callable[[list[Any]], Any] = default_collate
+
+    def __call__(self, samples: list[Any]) -> Any:
+        fault = next((sample for sample in samples if isinstance(sample, SampleFault)), None)
+        if fault is not None:
+            return fault
+        try:
+            return self.stack(samples)
+        except Exception as error:
+            return SampleFault(-1, error, traceback.format_exc())
 
 
 def leave_signals_to_the_parent(_worker: int) -> None:
@@ -81,12 +93,12 @@ def leave_signals_to_the_parent(_worker: int) -> None:
 
 
 def keyed_loader(dataset: Any, batches: KeyedBatches, *, num_workers: int, pin_memory: bool) -> DataLoader:
-    """A loader of `batches` of `dataset` in order."""
+    """A loader of `batches` of `dataset` in order; a dataset whose samples are not to be stacked has a `collate`."""
     return DataLoader(
         FaultsAsValues(dataset),
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=Collate(getattr(dataset, "collate", default_collate)),
         pin_memory=pin_memory,
         worker_init_fn=leave_signals_to_the_parent,
     )

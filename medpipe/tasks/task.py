@@ -65,9 +65,12 @@ def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[st
     ]
 
 
-def build_optimiser(network: nn.Module, config: TrainingConfig) -> Optimizer:
-    """AdamW (0.9, 0.999) or SGD with Nesterov momentum 0.99; the rate itself is set before every step."""
+def build_optimiser(network: nn.Module, config: TrainingConfig, *, fused: bool | None = None) -> Optimizer:
+    """AdamW (0.9, 0.999) or SGD with Nesterov momentum 0.99; the rate itself is set before every step.
+
+    fused   one call for all tensors on any device; None: as torch chooses
+    """
     groups = parameter_groups(network, config)
     if config.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.999))
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=SGD_MOMENTUM, nesterov=True)
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.999), fused=fused)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=SGD_MOMENTUM, nesterov=True, fused=fused)

@@ -5,10 +5,11 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from medpipe.backbones.vision_language import VisionLanguageNetwork
 from medpipe.backbones.word_tokenizer import PAD
-from medpipe.tasks.task import Task
+from medpipe.tasks.task import Task, build_optimiser
 
 
 @final
@@ -21,15 +22,29 @@ class VisualQuestions(Task):
     best_metric: ClassVar[str] = "validation_accuracy"
     best_is_highest: ClassVar[bool] = True
 
+    network: VisionLanguageNetwork
+
     def __init__(self, network: VisionLanguageNetwork) -> None:
         super().__init__(network)
 
     def loss(self, batch: dict[str, Any], step: int) -> Tensor:
-        tokens, is_answer = batch["tokens"].flatten(0, 1), batch["is_answer"].flatten(0, 1)
-        used = int((tokens != PAD).any(dim=0).sum())
-        tokens, is_answer = tokens[:, :used], is_answer[:, :used]
-        per_image = batch["tokens"].shape[1]
-        image_of = torch.arange(len(batch["image"]), device=tokens.device).repeat_interleave(per_image)
-        logits = self.network(batch["image"], tokens[:, :-1], image_of)
-        wanted = is_answer[:, 1:]
-        return functional.cross_entropy(logits[wanted].float(), tokens[:, 1:][wanted])
+        tokens, is_answer = batch["tokens"], batch["is_answer"]
+        used = int((tokens != PAD).flatten(0, 1).any(dim=0).sum())
+        tokens, wanted = tokens[..., :used], is_answer[..., 1:used]
+        at, is_wanted = places_of(wanted)
+        read = self.network.read(self.network.look(batch["image"]), tokens[..., :-1], at)
+        logits = self.network.head(read[is_wanted])
+        return functional.cross_entropy(logits.float(), tokens[..., 1:].gather(-1, at)[is_wanted])
+
+    def configure_optimizers(self) -> Optimizer:
+        assert self.optimise is not None, "fit sets the values"
+        # Ninety small tensors: one fused call takes a tenth of the time of as many single ones.
+        return build_optimiser(self.network, self.optimise, fused=True)
+
+
+def places_of(wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs of True, one a row of (..., L), as places (..., A) and which of these are within the run."""
+    count = wanted.sum(dim=-1, keepdim=True)
+    steps = torch.arange(int(count.max()), device=wanted.device)
+    at = wanted.int().argmax(dim=-1, keepdim=True) + steps
+    return at.clamp(max=wanted.shape[-1] - 1), steps < count

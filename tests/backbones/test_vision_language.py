@@ -44,9 +44,18 @@ def test_a_token_does_not_see_what_follows() -> None:
     tokens = torch.randint(4, 20, (1, 8))
     changed = tokens.clone()
     changed[:, 5:] = 4
-    before, after = (made(image, given, torch.tensor([0])) for given in (tokens, changed))
+    before, after = (made(image, given[None])[0] for given in (tokens, changed))
     torch.testing.assert_close(before[:, :5], after[:, :5])
     assert not torch.allclose(before[:, 5:], after[:, 5:])
+
+
+def test_wanted_places_alone_are_read_as_all_of_them() -> None:
+    made, image = network(), torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
+    tokens = torch.randint(4, 20, (2, 3, 8))
+    at = torch.tensor([[[3, 4], [0, 1], [6, 7]], [[5, 5], [2, 3], [1, 7]]])
+    seen = made.look(image)
+    every, some = made.read(seen, tokens), made.read(seen, tokens, at)
+    torch.testing.assert_close(some, every.gather(2, at[..., None].expand(-1, -1, -1, every.shape[-1])))
 
 
 def test_answers_do_not_depend_on_the_batch() -> None:
@@ -68,7 +77,7 @@ def test_the_image_matters() -> None:
     made, tokens = network(), torch.randint(4, 20, (2, 6))
     images = torch.stack([torch.zeros(3, 32, 32), 255 * torch.rand(3, 32, 32)])
     tokens[1] = tokens[0]
-    logits = made(images, tokens, torch.tensor([0, 1]))
+    logits = made(images, tokens[:, None])[:, 0]
     assert not torch.allclose(logits[0], logits[1])
 
 

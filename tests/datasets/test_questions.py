@@ -103,6 +103,16 @@ def test_the_same_question_twice_is_asked_once_and_said(load: Load) -> None:
     assert "1 questions stand there twice" in loaded.notes[0]
 
 
+def test_contradicting_references_under_ids_of_their_own_are_said(load: Load) -> None:
+    lines = [
+        json.dumps({"id": name, "question": "Is it?", "answer": answer, "task": "yes_no"})
+        for name, answer in (("a", "yes"), ("b", "no"), ("c", "yes"))
+    ]
+    loaded = load("\n".join(lines))
+    assert len(loaded.questions) == 3
+    assert any("with another reference: a and b" in note for note in loaded.notes)
+
+
 def test_two_questions_of_one_image_are_both_kept(load: Load) -> None:
     other = entry(question="Which one? <A> polyp, <B> ulcer")
     assert (

@@ -9,7 +9,7 @@ from PIL import Image
 from medpipe.geometry.faults import DataFault
 from medpipe.language.model import Asked
 from medpipe.language.options import GenerationConfig, TransformersModel
-from medpipe.language.transformers_model import LocalModel
+from medpipe.language.transformers_model import LocalModel, messages_of
 
 
 def image(seed: int, width: int, height: int) -> Image.Image:
@@ -25,7 +25,9 @@ ASKED = [
 
 
 def test_batched_and_unbatched_answers_are_equal(tiny_qwen: Path) -> None:
-    model = LocalModel(TransformersModel(name="transformers", folder=tiny_qwen), GenerationConfig(max_new_tokens=12))
+    model = LocalModel.of_folder(
+        TransformersModel(name="transformers", folder=tiny_qwen), GenerationConfig(max_new_tokens=12)
+    )
     together = model.answer_all(ASKED)
     apart = [model.answer_all([one])[0] for one in ASKED]
     assert [reply.text for reply in together] == [reply.text for reply in apart]
@@ -36,10 +38,12 @@ def test_batched_and_unbatched_answers_are_equal(tiny_qwen: Path) -> None:
 def test_the_image_changes_what_is_answered_or_at_least_what_is_seen(tiny_qwen: Path) -> None:
     import torch
 
-    model = LocalModel(TransformersModel(name="transformers", folder=tiny_qwen), GenerationConfig())
+    model = LocalModel.of_folder(TransformersModel(name="transformers", folder=tiny_qwen), GenerationConfig())
     with torch.inference_mode():
         logits = [
-            model.model(**model.processor([model._chat(Asked("", "Yes?", (picture,)))], [[picture]])).logits[0, -1]
+            model.model(
+                **model.processor([model.processor.chat(messages_of("Yes?", 1, "", image_first=True))], [[picture]])
+            ).logits[0, -1]
             for picture in (image(0, 64, 64), image(9, 64, 64))
         ]
     assert not torch.allclose(logits[0], logits[1])
@@ -47,4 +51,26 @@ def test_the_image_changes_what_is_answered_or_at_least_what_is_seen(tiny_qwen: 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataFault, match=r"no config\.json"):
-        LocalModel(TransformersModel(name="transformers", folder=tmp_path), GenerationConfig())
+        LocalModel.of_folder(TransformersModel(name="transformers", folder=tmp_path), GenerationConfig())
+
+
+def test_a_folder_without_all_of_its_weights_is_refused(tiny_qwen: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_qwen, tmp_path / "part")
+    weights = tmp_path / "part/model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    config = TransformersModel(name="transformers", folder=tmp_path / "part")
+    with pytest.raises(DataFault, match=r"1 weights of the model are not in the folder, first .*up_proj"):
+        LocalModel.of_folder(config, GenerationConfig())
+    weights.write_bytes(b"broken")
+    with pytest.raises(DataFault, match="no weights as safetensors that can be read"):
+        LocalModel.of_folder(config, GenerationConfig())
+    weights.unlink()
+    (tmp_path / "part/pytorch_model.bin").write_bytes(b"pickled")
+    with pytest.raises(DataFault, match="no weights as safetensors that can be read"):
+        LocalModel.of_folder(config, GenerationConfig())

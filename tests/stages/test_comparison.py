@@ -1,5 +1,6 @@
 """The stage that compares models: between evaluations, and share by share of the labelled cases."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 from medpipe.config.base import StageRef
 from medpipe.datasets.cases import DataConfig
 from medpipe.geometry.faults import DataFault
+from medpipe.metrics.answers import DEFINITION as ANSWERS
 from medpipe.metrics.definitions import DEFINITION
 from medpipe.metrics.phase_metrics import PHASE_DEFINITION
 from medpipe.reporting.comparison import comparison_section, definitions_of, read_comparison
@@ -98,6 +100,19 @@ def write_phase_scores(folder: Path, models: dict[str, float], videos: int = 8) 
     return folder
 
 
+def write_answers(folder: Path, right: dict[str, str]) -> Path:
+    """Ten questions a model, right where its string has a 1."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"model": model, "perturbation": "", "question_id": f"q{i}", "task": "t", "cluster": f"c{i}", "right": flag,
+         "score": flag, "definition": ANSWERS}
+        for model, flags in right.items()
+        for i, flag in enumerate(flags)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
 def test_phases_are_compared_by_their_own_metrics(tmp_path: Path) -> None:
     inputs = {"a": write_phase_scores(tmp_path / "a", {"tcn": 0, "better": 0.05, "same": 0})}
     (tmp_path / "out").mkdir()
@@ -135,7 +150,7 @@ def test_scores_of_phases_and_of_structures_are_not_mixed(tmp_path: Path) -> Non
         "a": write_phase_scores(tmp_path / "a", {"tcn": 0}),
         "b": write_scores(tmp_path / "b", {"plain": 0}),
     }
-    with pytest.raises(ValueError, match="a, b hold scores of structures and of phases"):
+    with pytest.raises(ValueError, match="holds scores of another kind"):
         stage("a", "b").run(run_of(tmp_path, inputs))
     with pytest.raises(DataFault, match=r"b.scores\.csv: holds scores of structures, .*a.scores\.csv of phases"):
         read_arms([tmp_path / "a", tmp_path / "b"], [])
@@ -150,3 +165,26 @@ def test_phase_scores_without_their_definition_or_with_a_video_twice_are_refused
     pd.concat([table, table.head(1)]).to_csv(path, index=False)
     with pytest.raises(DataFault, match="the video '000-000' stands twice for 'tcn'"):
         read_arms([path, path], ["x", "y"])
+
+
+def test_answers_are_compared_by_the_same_kind_of_stage(tmp_path: Path) -> None:
+    inputs = {"a": write_answers(tmp_path / "a", {"good": "1111111110", "poor": "0000000110"})}
+    (tmp_path / "out").mkdir()
+    stage("a").model_copy(update={"num_bootstraps": 10_000}).run(run_of(tmp_path / "out", inputs))
+    (test,) = json.loads((tmp_path / "out/comparison.json").read_text())["tests"]
+    assert (test["only_first"], test["only_second"]) == (7, 0)
+    assert test["p"] == pytest.approx(2 * 0.5**7)
+    values = {"num_bootstraps": 10_000, "metrics": ("dice",)}
+    refusing = stage("a").model_copy(update=values)
+    with pytest.raises(ValueError, match="'metrics' is of scores of structures and phases alone"):
+        refusing.run(run_of(tmp_path / "out", inputs))
+
+
+def test_scores_of_two_kinds_and_of_none_are_refused_with_the_file(tmp_path: Path) -> None:
+    inputs = {"a": write_scores(tmp_path / "a", {"one": 0}), "b": write_answers(tmp_path / "b", {"two": "10"})}
+    with pytest.raises(DataFault, match=r"b/scores\.csv: holds scores of another kind"):
+        stage("a", "b").run(run_of(tmp_path, inputs))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/scores.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(DataFault, match="no column structure or question_id or video_id"):
+        stage("c").run(run_of(tmp_path, {"c": tmp_path / "c"}))

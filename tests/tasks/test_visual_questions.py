@@ -65,6 +65,22 @@ def test_a_few_steps_teach_the_colour(samples: VisualQuestionSamples) -> None:
     assert answers == [[6, END], [7, END]]
 
 
+def test_the_loss_is_that_of_the_answers_tokens_alone() -> None:
+    torch.manual_seed(0)
+    options = VisionLanguageOptions(image_size=16, stride=4, width=16, heads=2, text_depth=2, max_tokens=8)
+    task = VisualQuestions(VisionLanguageNetwork(options, vocabulary_size=10))
+    tokens = torch.randint(3, 10, (2, 2, 8))
+    tokens[:, :, 7] = PAD
+    is_answer = torch.zeros(2, 2, 8, dtype=torch.bool)
+    for row, (start, end) in enumerate([(3, 5), (6, 7), (2, 5), (5, 7)]):
+        is_answer.view(4, 8)[row, start:end] = True
+    image = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
+    logits = task.network(image, tokens)[:, :, :-1][is_answer[:, :, 1:]]
+    expected = torch.nn.functional.cross_entropy(logits, tokens[is_answer])
+    found = task.loss({"image": image, "tokens": tokens, "is_answer": is_answer}, 0)
+    torch.testing.assert_close(found, expected)
+
+
 def test_no_cluster_is_on_both_sides() -> None:
     questions = [
         Question(f"q{n}", "t", "yes_no", "?", "yes", (f"{n // 3}.png",), cluster=f"{n // 3}") for n in range(60)
