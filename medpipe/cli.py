@@ -54,6 +54,13 @@ def run(
     only: Annotated[str | None, typer.Option(help="Run this stage alone; what it takes from must be finished.")] = None,
     force: Annotated[list[str] | None, typer.Option(help="Repeat this stage and those that depend on it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+    part: Annotated[str | None, typer.Option(help="With --only: this job's share of the stage, such as 2/3.")] = None,
+    finish: Annotated[
+        int | None, typer.Option(min=1, help="With --only: bring so many parts together, if all are there.")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder that relative paths in the workflow start from. Default: its own.")
+    ] = None,
 ) -> None:
     """Run a workflow; finished stages are skipped, a stopped one goes on where it was."""
     from medpipe.engine.running import run_command
@@ -61,9 +68,54 @@ def run(
     raise typer.Exit(
         run_command(
             workflow, overlay or [], overrides or [], runs=runs, name=name, until=until, only=only,
-            force=tuple(force or ()), dry_run=dry_run, command=sys.argv[1:],
+            force=tuple(force or ()), dry_run=dry_run, command=sys.argv[1:], part=part, finish=finish, base=base,
         )
     )  # fmt: skip
+
+
+@app.command()
+def submit(
+    workflow: WorkflowArgument,
+    overrides: Overrides = None,
+    overlay: Overlays = None,
+    name: RunName = None,
+    runs: RunsFolder = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, submit nothing.")] = False,
+) -> None:
+    """Send the stages that are not finished to a cluster, one job a stage; an overlay such as slurm says where."""
+    from medpipe.engine.cluster.slurm import SlurmFault
+    from medpipe.engine.cluster.submitting import submit_command
+
+    try:
+        code = submit_command(workflow, overlay or [], overrides or [], runs=runs, name=name, dry_run=dry_run)
+    except SlurmFault as error:
+        fail(str(error), FAILED)
+    raise typer.Exit(code)
+
+
+RunFolder = Annotated[
+    Path, typer.Argument(exists=True, file_okay=False, help="A run's folder: runs/<workflow>/<name>.")
+]
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    lines: Annotated[int, typer.Option(min=0, help="Last lines of each log of a stage that is under way.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
+) -> None:
+    """Show a run's stages: jobs, states, progress, last log lines, and what to do."""
+    from medpipe.engine.cluster.showing import status_command
+
+    raise typer.Exit(status_command(run, lines=lines, as_json=as_json))
+
+
+@app.command()
+def cancel(run: RunFolder) -> None:
+    """End a run's jobs on the cluster, waiting and running; what is saved stays."""
+    from medpipe.engine.cluster.cancelling import cancel_command
+
+    raise typer.Exit(cancel_command(run))
 
 
 @app.command()
@@ -81,11 +133,19 @@ def check(
     overlay: Overlays = None,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Read every file of every case whole.")] = True,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    skip_checked: Annotated[
+        bool, typer.Option("--skip-checked", help="Data that were read whole and found good are not read again.")
+    ] = False,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder that relative paths in the workflow start from. Default: its own.")
+    ] = None,
 ) -> None:
     """Validate a workflow and all its data, without training."""
     from medpipe.engine.checking import check_command
 
-    raise typer.Exit(check_command(workflow, overlay or [], overrides or [], data=data, jobs=jobs))
+    raise typer.Exit(
+        check_command(workflow, overlay or [], overrides or [], data=data, jobs=jobs, base=base, again=not skip_checked)
+    )
 
 
 @app.command()
@@ -373,7 +433,18 @@ def listed(values: list[str] | None) -> list[str]:
 
 
 def main() -> None:
-    """Run the command line; every expected fault becomes its message and its exit code."""
+    """Run the command line, and note its exit code where a launcher such as torchrun would lose it."""
+    try:
+        run_command_line()
+    except SystemExit as ended:
+        noted = os.environ.get("MEDPIPE_EXIT_FILE")
+        if noted and os.environ.get("RANK", "0") == "0":
+            Path(noted).write_text(f"{ended.code if isinstance(ended.code, int) else int(bool(ended.code))}\n")
+        raise
+
+
+def run_command_line() -> None:
+    """Every expected fault becomes its message and its exit code."""
     from medpipe.config.errors import ConfigError
     from medpipe.geometry.faults import DataFault, DataFaults
 

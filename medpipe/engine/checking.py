@@ -20,17 +20,18 @@ from medpipe.stages.stage import cores, write_json
 
 
 def check_command(
-    reference: str, overlays: Sequence[str], overrides: Sequence[str], *, data: bool, jobs: int | None
-) -> int:
+    reference: str, overlays: Sequence[str], overrides: Sequence[str], *, data: bool, jobs: int | None,
+    base: Path | None = None, again: bool = True,
+) -> int:  # fmt: skip
     """`medpipe check`: validate the workflow, then read every file of its cases whole. Returns the exit code."""
-    workflow = load_workflow(reference, overlays, overrides)
+    workflow = load_workflow(reference, overlays, overrides, base=base)
     check_manifests(workflow)
     stages = workflow.values.stages
     print(f"{workflow.path}: {len(stages)} stages, valid")
     if not data:
         return 0
     console = Console(soft_wrap=True)
-    faults = check_data(workflow, stages, jobs=jobs, console=console, show_cases=True)
+    faults = check_data(workflow, stages, jobs=jobs, console=console, show_cases=again)
     if faults:
         print(f"{len(faults)} faults:", file=sys.stderr)
         for fault in faults:

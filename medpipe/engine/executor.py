@@ -13,7 +13,7 @@ from medpipe.engine.fingerprint import fingerprint
 from medpipe.engine.identity import case_identities, question_identities
 from medpipe.engine.ledger import StageLedger
 from medpipe.engine.output import RunOutput, duration, logged_to
-from medpipe.engine.record import now, peak_memory_mib
+from medpipe.engine.record import job_facts, now, peak_memory_mib
 from medpipe.engine.run_directory import RunDirectory
 from medpipe.engine.signals import StopFlag
 from medpipe.engine.workflow import LoadedWorkflow
@@ -26,11 +26,17 @@ log = logging.getLogger("medpipe.engine")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages to run: all, those that `until` needs, or `only` one whose inputs are there; `force` repeats."""
+    """Which stages to run: all, those that `until` needs, or `only` one whose inputs are there; `force` repeats.
+
+    With `only`, `part` (index from 0, count) is one job's share of the stage, and `finish` brings that many parts
+    together once all are there.
+    """
 
     until: str | None = None
     only: str | None = None
     force: tuple[str, ...] = ()
+    part: tuple[int, int] | None = None
+    finish: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,14 @@ def run_workflow(
     command: Sequence[str],
 ) -> bool:
     """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop."""
-    with directory.locked():
+    with directory.locked_for(selection.only, selection.part, selection.finish):
         plans = plan_run(workflow, directory, selection)
         check_inputs_are_there(plans, workflow, selection)
         todo = [plan for plan in plans if plan.selected and plan.state != "done"]
         if not todo:
             output.console.print(f"nothing to do: {len([p for p in plans if p.selected])} stages are finished")
+            return True
+        if selection.finish and not all_parts_are_there(directory, todo[0], selection.finish, output):
             return True
         record = directory.open_session(
             workflow=workflow.values.workflow, seed=workflow.values.seed, command=list(command)
@@ -100,7 +108,7 @@ def run_workflow(
         try:
             for plan in plans:
                 if plan.selected:
-                    run_stage(plan, workflow, directory, output, stop, record)
+                    run_stage(plan, workflow, directory, output, stop, record, selection.part)
             outcome = "done"
         except StopRequested:
             outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
@@ -130,17 +138,23 @@ def run_stage(
     output: RunOutput,
     stop: StopFlag,
     record: dict[str, Any],
+    part: tuple[int, int] | None = None,
 ) -> None:
-    """Run one stage, or say that it is finished."""
+    """Run one stage or one job's part of it, or say that it is finished."""
     ledger, stage = directory.ledger(plan.name), workflow.values.stages[plan.name]
     if plan.state == "done":
         output.console.print(f"[bold]{plan.name}[/bold] is finished, skipped", highlight=False)
         return
     if stop.is_set():
         raise StopRequested(plan.name)
-    state = ledger.begin(plan.fingerprint, {"started": now()})
+    with directory.briefly_locked(plan.name):  # the jobs of an array begin the stage together
+        state = ledger.begin(plan.fingerprint, {"started": now()} | job_facts())
+    if part and ledger.part_is_done(plan.fingerprint, part):
+        output.console.print(f"[bold]{plan.name}[/bold], {part_name(part)}, is finished, skipped", highlight=False)
+        return
     how = {"begun": ", goes on where it stopped", "done": " is finished with these values from before, taken back"}
-    output.console.print(f"[bold]{plan.name}[/bold] ({stage.stage}){how.get(state, '')}", highlight=False)
+    share = f", {part_name(part)}" if part else ""
+    output.console.print(f"[bold]{plan.name}[/bold] ({stage.stage}){share}{how.get(state, '')}", highlight=False)
     if state == "done":
         return
     run = StageRun(
@@ -153,9 +167,11 @@ def run_stage(
         should_stop=stop.is_set,
         base=workflow.base,
         context=report_context(workflow, directory, record),
+        part=part,
     )
     began = time.monotonic()
-    with logged_to(ledger.folder / "log.jsonl", output.console):
+    log_name = f"log-part-{part[0] + 1}-of-{part[1]}.jsonl" if part else "log.jsonl"
+    with logged_to(ledger.folder / log_name, output.console):
         try:
             stage.run(run)
         except StopRequested as stopped:
@@ -165,7 +181,29 @@ def run_stage(
             log.exception("the stage failed")
             (ledger.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             raise
+    if part:
+        ledger.finish_part(plan.fingerprint, part, {"seconds": round(time.monotonic() - began, 1), "finished": now()})
+        output.console.print(f"  {part_name(part)} done", highlight=False, style="dim")
+        return
     finish(ledger, plan, stage.stage, time.monotonic() - began, record, output)
+
+
+def all_parts_are_there(directory: RunDirectory, plan: Plan, count: int, output: RunOutput) -> bool:
+    """Whether every job of an array has finished its part of the stage; says which have not."""
+    ledger = directory.ledger(plan.name)
+    missing = [index + 1 for index in range(count) if not ledger.part_is_done(plan.fingerprint, (index, count))]
+    if missing:
+        numbers = ", ".join(map(str, missing))
+        output.console.print(
+            f"{plan.name}: part {numbers} of {count} not finished yet; the last one brings them together",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    return not missing
+
+
+def part_name(part: tuple[int, int]) -> str:
+    """As a person counts: part 1 of 3."""
+    return f"part {part[0] + 1} of {part[1]}"
 
 
 def report_context(workflow: LoadedWorkflow, directory: RunDirectory, record: dict[str, Any]) -> dict[str, Any]:

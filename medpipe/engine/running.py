@@ -1,5 +1,6 @@
 """`medpipe run`: from the command line's words to a run in its directory, and to the exit code."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +34,14 @@ def run_command(
     force: tuple[str, ...],
     dry_run: bool,
     command: Sequence[str],
+    part: str | None = None,
+    finish: int | None = None,
+    base: Path | None = None,
 ) -> int:
     """Run a workflow; the exit code of DESIGN section 7."""
-    workflow = load_workflow(reference, overlays, overrides)
+    workflow = load_workflow(reference, overlays, overrides, base=base)
     check_manifests(workflow)
-    selection = Selection(until, only, force)
+    selection = Selection(until, only, force, read_part(part), finish)
     check_selection(workflow, selection)
     name = name or "-".join(path.stem for path in workflow.overlays) or "default"
     directory = RunDirectory(runs / workflow.values.workflow / name)
@@ -105,8 +109,26 @@ def check_selection(workflow: LoadedWorkflow, selection: Selection) -> None:
     ]
     if selection.until and selection.only:
         problems.append(Problem("command line", None, None, "--until and --only exclude each other"))
+    if (selection.part or selection.finish) and not selection.only:
+        problems.append(Problem("command line", None, None, "--part and --finish need --only STAGE"))
+    elif selection.only in known and (selection.part or selection.finish):
+        count = selection.part[1] if selection.part else selection.finish
+        allowed = workflow.values.stages[str(selection.only)].parts(workflow.base)
+        if allowed is not None and count != allowed:
+            text = f"stage {selection.only} is made of {allowed} parts, got {count}"
+            problems.append(Problem("command line", None, None, text))
     if problems:
         raise ConfigError(problems)
+
+
+def read_part(text: str | None) -> tuple[int, int] | None:
+    """`2/3` as (1, 3)."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError([Problem(f"command line: --part {text}", None, None, "write NUMBER/COUNT, such as 2/3")])
+    return int(match[1]) - 1, int(match[2])
 
 
 def print_plan(plans: Sequence[Plan], workflow: LoadedWorkflow, console: Console) -> None:

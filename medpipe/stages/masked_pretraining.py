@@ -31,6 +31,7 @@ ENCODER = "backbone.encoder."  # all that is handed over
 class MaskedPretraining(Stage):
     """SparK in 3D, the closest public recipe to GynBTNet (arXiv:2506.01073): AnatoMask, arXiv:2407.06468."""
 
+    work: ClassVar = "training"
     version: ClassVar[int] = 1
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"preprocessing.intensity": ("intensity_statistics",)}
 

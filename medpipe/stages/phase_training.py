@@ -58,6 +58,7 @@ class PhaseTraining(Stage):
     """Cross-entropy with capped class weights and truncated smoothness, on whole videos or long crops."""
 
     version: ClassVar[int] = 1
+    work: ClassVar = "training"
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"embeddings": ("frame_embedding",)}
 
     stage: Literal["phase_training"]
@@ -70,13 +71,20 @@ class PhaseTraining(Stage):
     training: TrainingConfig
     folds: VideoFoldsConfig = VideoFoldsConfig()
 
+    def parts(self, base: Path) -> int | None:
+        if self.folds.file is None:
+            return 1
+        return len(self.folds.run) or len(read_folds(find_folds_file(self.folds.file, base)))
+
     def run(self, run: StageRun) -> None:
         from medpipe.stages.phase_files import embedded_ids
 
         folder = run.folder_of(self.embeddings)
         folds = self.folds.read(run.base, embedded_ids(folder))
-        for fold in folds:
+        for fold in run.mine(folds):
             self.train_fold(run, folder, fold)
+        if run.part is not None:
+            return
         members = [{"fold": fold.number, "folder": folder_of(fold), "test": fold.test} for fold in folds]
         run.write_json(MEMBERS_FILE, {"title": self.title or run.name, "members": members})
 

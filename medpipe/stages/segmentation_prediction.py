@@ -37,6 +37,7 @@ class SegmentationPrediction(Stage):
     """Gaussian sliding window, in memory that does not grow with structures times voxels."""
 
     version: ClassVar[int] = 1
+    work: ClassVar = "prediction"
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"models": ("segmentation_training",)}
 
     stage: Literal["segmentation_prediction"]
@@ -45,14 +46,19 @@ class SegmentationPrediction(Stage):
     prediction: PredictionConfig = PredictionConfig()
     write_rtstruct: bool = Field(False, description="for cases that are DICOM series, with its references")
 
+    def parts(self, base: Path) -> int | None:
+        return None
+
     def run(self, run: StageRun) -> None:
         from medpipe.datasets.cases import list_cases
 
-        cases = list_cases(self.cases, run.data, run.base)
+        cases = list(run.mine(list_cases(self.cases, run.data, run.base)))
         models = [model for ref in self.models for model in models_of(ref, run.folder_of(ref))]
         with run.output.progress("predicting", len(models) * len(cases)) as progress:
             for model, folders in models:
                 self.predict_model(run, model, folders, cases, progress)
+        if run.part is not None:
+            return
         write_predictions(run.folder, Predictions(tuple(model for model, _ in models), self.cases.model_dump_json()))
 
     def predict_model(

@@ -55,6 +55,7 @@ class SegmentationTraining(Stage):
     """Dice + cross-entropy with deep supervision on patches; validation on whole volumes."""
 
     version: ClassVar[int] = 1
+    work: ClassVar = "training"
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "preprocessing.intensity": ("intensity_statistics",),
         "start_from": ("masked_pretraining", "segmentation_training"),
@@ -110,6 +111,9 @@ class SegmentationTraining(Stage):
             return [Member(*pairs[0], folder=".")]
         return [Member(fold, share, f"share_{round(100 * share):03d}/fold_{fold}") for fold, share in pairs]
 
+    def parts(self, base: Path) -> int | None:
+        return len(self.members())
+
     def run(self, run: StageRun) -> None:
         from medpipe.datasets.cases import list_cases
 
@@ -121,7 +125,7 @@ class SegmentationTraining(Stage):
         prepared = {case.case_id: case for case in prepare(run, cases, preprocessing, self.jobs)}
         config = self.lengthened(run)
         members = self.members()
-        for member in members:
+        for member in run.mine(members):
             training, validation = self.split(cases, member, run.seed)
             if len(members) > 1:
                 run.output.say(
@@ -137,6 +141,8 @@ class SegmentationTraining(Stage):
                 [prepared[case.case_id] for case in training],
                 [prepared[case.case_id] for case in validation],
             ).run_all()
+        if run.part is not None:
+            return
         facts = {"title": self.title or run.name, "output": output, "structures": self.structures}
         run.write_json(MEMBERS_FILE, facts | {"members": [asdict(member) for member in members]})
 

@@ -7,10 +7,10 @@ files from the folders of the stages that it names by `{from: ...}` and leaves f
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -59,6 +59,7 @@ class StageRun:
     context: dict[str, Any] = field(
         default_factory=dict
     )  # the engine's record, for the report: values, versions, hours
+    part: tuple[int, int] | None = None  # (index from 0, count): this job's share of the stage; None: all of it
 
     def folder_of(self, reference: StageRef) -> Path:
         """The folder of the stage that `reference` names."""
@@ -67,6 +68,10 @@ class StageRun:
     def folder_if_named(self, reference: StageRef | None) -> Path | None:
         """The same, or None where nothing is named."""
         return None if reference is None else self.folder_of(reference)
+
+    def mine(self, items: Sequence[T]) -> Sequence[T]:
+        """The items that this job works on: every `count`-th from `index` on, or all of them."""
+        return items if self.part is None else items[self.part[0] :: self.part[1]]
 
     def path(self, name: str) -> Path:
         """A path in the stage's folder; its parent exists."""
@@ -99,7 +104,17 @@ class Stage(Config, ABC):
     # The kinds of stage that a field of type StageRef may name; checked before anything runs.
     takes: ClassVar[dict[str, tuple[str, ...]]] = {}
 
+    # What its job needs on a cluster: GPUs over which one training is spread, a GPU to predict on, or none.
+    work: ClassVar[Literal["training", "prediction", "cpu"]] = "cpu"
+
     stage: str
+
+    def parts(self, base: Path) -> int | None:
+        """How many jobs the stage can be shared by: one a network that it trains; None: any number, by its cases.
+
+        A stage that says anything but 1 works on `run.mine(...)` alone, and finds finished work finished.
+        """
+        return 1
 
     def references(self) -> tuple[StageRef, ...]:
         """Every `{from: ...}` in the stage's values, in the order of its fields."""

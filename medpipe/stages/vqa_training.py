@@ -36,6 +36,7 @@ class QuestionSampling(Config):
 class VqaTraining(Stage):
     """Next-token training of a vision transformer with a text decoder; resumed exactly where it was stopped."""
 
+    work: ClassVar = "training"
     version: ClassVar[int] = 1
 
     stage: Literal["vqa_training"]
