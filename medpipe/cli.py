@@ -80,6 +80,7 @@ def submit(
     overlay: Overlays = None,
     name: RunName = None,
     runs: RunsFolder = Path("runs"),
+    until: Annotated[str | None, typer.Option(help="Up to this stage and what it needs.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, submit nothing.")] = False,
 ) -> None:
     """Send the stages that are not finished to a cluster, one job a stage; an overlay such as slurm says where."""
@@ -87,10 +88,27 @@ def submit(
     from medpipe.engine.cluster.submitting import submit_command
 
     try:
-        code = submit_command(workflow, overlay or [], overrides or [], runs=runs, name=name, dry_run=dry_run)
+        code = submit_command(
+            workflow, overlay or [], overrides or [], runs=runs, name=name, until=until, dry_run=dry_run
+        )
     except SlurmFault as error:
         fail(str(error), FAILED)
     raise typer.Exit(code)
+
+
+@app.command()
+def doctor(
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Slurm too; inside an allocation all its nodes, and what joins them.")
+    ] = False,
+    runs: RunsFolder = Path("runs"),
+    cache: Annotated[Path, typer.Option(help="Folder of the cache, as data.cache.")] = Path(".cache/medpipe"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+) -> None:
+    """Look whether this machine or cluster is fit for training; each line ok, warning or fault, with the way out."""
+    from medpipe.engine.doctor.examining import doctor_command
+
+    raise typer.Exit(doctor_command(cluster=cluster, runs=runs, cache=cache, as_json=as_json))
 
 
 RunFolder = Annotated[

@@ -108,7 +108,7 @@ def run_workflow(
         try:
             for plan in plans:
                 if plan.selected:
-                    run_stage(plan, workflow, directory, output, stop, record, selection.part)
+                    run_stage(plan, workflow, directory, output, stop, record, selection.part, selection.finish)
             outcome = "done"
         except StopRequested:
             outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
@@ -139,8 +139,9 @@ def run_stage(
     stop: StopFlag,
     record: dict[str, Any],
     part: tuple[int, int] | None = None,
+    parts: int | None = None,
 ) -> None:
-    """Run one stage or one job's part of it, or say that it is finished."""
+    """Run one stage, one job's part of it, or what brings its `parts` together; or say that it is finished."""
     ledger, stage = directory.ledger(plan.name), workflow.values.stages[plan.name]
     if plan.state == "done":
         output.console.print(f"[bold]{plan.name}[/bold] is finished, skipped", highlight=False)
@@ -185,7 +186,8 @@ def run_stage(
         ledger.finish_part(plan.fingerprint, part, {"seconds": round(time.monotonic() - began, 1), "finished": now()})
         output.console.print(f"  {part_name(part)} done", highlight=False, style="dim")
         return
-    finish(ledger, plan, stage.stage, time.monotonic() - began, record, output)
+    seconds = time.monotonic() - began + (ledger.seconds_of_parts(parts) if parts else 0.0)
+    finish(ledger, plan, stage.stage, seconds, record, output)
 
 
 def all_parts_are_there(directory: RunDirectory, plan: Plan, count: int, output: RunOutput) -> bool:

@@ -113,6 +113,10 @@ class StageLedger:
         """Whether that share was finished with this fingerprint."""
         return (read_json(self._part(part)) or {}).get("fingerprint") == fingerprint
 
+    def seconds_of_parts(self, count: int) -> float:
+        """What the jobs of an array spent together."""
+        return sum((read_json(self._part((index, count))) or {}).get("seconds", 0.0) for index in range(count))
+
     def parts_done(self) -> int:
         """How many shares are done, whatever their fingerprint: for a look from outside."""
         return len(list(self.folder.glob(".part-*-of-*.json")))

@@ -19,8 +19,8 @@ PORT = 29500
 
 
 def manifest(place: Place, job: Job) -> str:
-    """The YAML of one stage: its Job, the workflow in a ConfigMap, a Service where its pods have to find each other."""
-    documents = [config_map(place, job)]
+    """The YAML of one stage: its Job, and a Service where its pods have to find each other."""
+    documents = []
     if job.resources.nodes > 1:
         documents.append(service(place, job))
     documents.append(job_document(place, job))
@@ -38,10 +38,11 @@ def metadata(place: Place, job: Job) -> dict[str, Any]:
     return {"name": name_of(place, job.name), "labels": labels}
 
 
-def config_map(place: Place, job: Job) -> dict[str, Any]:
-    """The workflow as it was submitted."""
-    data = {"workflow.yaml": place.workflow.text()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(place, job), "data": data}
+def config_map(place: Place) -> str:
+    """The workflow as it is submitted, for all Jobs of the run."""
+    labels = {"app": "medpipe", "run": name_of(place)}
+    document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name_of(place), "labels": labels}}
+    return "---\n" + yaml.safe_dump(document | {"data": {"workflow.yaml": place.workflow.text()}}, sort_keys=False)
 
 
 def service(place: Place, job: Job) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def pod(place: Place, job: Job) -> dict[str, Any]:
         {"name": f"claim-{index}", "persistentVolumeClaim": {"claimName": claim}}
         for index, claim in enumerate(environment.claims.values())
     ]
-    volumes.append({"name": "workflow", "configMap": {"name": name_of(place, job.name)}})
+    volumes.append({"name": "workflow", "configMap": {"name": name_of(place)}})
     volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{environment.shm_gib:g}Gi"}})
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -127,7 +128,8 @@ def shell_line(place: Place, job: Job) -> str:
             f"export MEDPIPE_EXIT_FILE=/tmp/medpipe-exit-code; torchrun --nnodes={resources.nodes} "
             f"--nproc-per-node={resources.processes_per_node} --node-rank=${{JOB_COMPLETION_INDEX:-0}} "
             f"--master-addr={master(place, job)} --master-port={PORT} -m medpipe.cli {shell(words)}; code=$?; "
-            'if [ "$code" != 0 ] && [ -s "$MEDPIPE_EXIT_FILE" ]; then code=$(cat "$MEDPIPE_EXIT_FILE"); fi; exit "$code"'
+            'if [ "$code" != 0 ] && [ -s "$MEDPIPE_EXIT_FILE" ]; then code=$(cat "$MEDPIPE_EXIT_FILE"); fi; '
+            'exit "$code"'
         )
     if job.is_array:
         part = f'--part="$((JOB_COMPLETION_INDEX + 1))/{job.parts}"'

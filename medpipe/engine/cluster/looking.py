@@ -36,6 +36,7 @@ class StageView:
     progress: str = ""
     logs: list[Path] = field(default_factory=list)
     seconds: float | None = None
+    was_asked: bool = True  # whether the scheduler gave an answer
 
     @property
     def state(self) -> str:
@@ -43,7 +44,8 @@ class StageView:
         if self.ledger == "done":
             return "done"
         if not self.states:
-            return self.ledger if not self.job else (self.last_event or "not known to the scheduler")
+            unknown = "unknown to the scheduler" if self.was_asked else "submitted"
+            return self.ledger if not self.job else (self.last_event or unknown)
         return ", ".join(
             f"{state.lower()}{f' x{count}' if count > 1 else ''}" for state, count in sorted(self.states.items())
         )
@@ -55,10 +57,13 @@ def look(run_folder: Path) -> tuple[list[StageView], list[str]]:
     notes: list[str] = []
     known: dict[str, slurm.JobState] = {}
     if listed:
-        known = slurm.states(job.job for job in listed.values())
-        if not known:
-            notes.append("the scheduler knows none of the jobs (any more): states are from the jobs' own notes")
+        try:
+            known = slurm.states(job.job for job in listed.values())
+        except slurm.SlurmFault as fault:
+            notes.append(f"the scheduler was not asked ({fault}): states are from the jobs' own notes")
     views = [view_of(run_folder, name, listed.get(name), known) for name in names_in(run_folder, listed)]
+    for view in views:
+        view.was_asked = not notes
     return views, notes
 
 

@@ -5,13 +5,17 @@ The part that requeues is shell outside of any container, for `scontrol` is seld
 """
 
 import math
+import re
 
 from medpipe.engine.cluster.jobs import Job, Place, program
 from medpipe.engine.cluster.options import ApptainerEnvironment, ShellEnvironment
 from medpipe.engine.cluster.quoting import command, comment, directive, job_name, no_pattern, shell
 
-HEAD = """\
-# Started again after a stop or a preemption, the same script goes on where the work was saved.
+WRAPPER_FILE = "wrapper.sh"
+WRAPPER = """\
+# shellcheck shell=bash
+# What every job of @RUN@ does around its work. Written by `medpipe submit`.
+# A job that is started again after a stop or a preemption runs the same script, and goes on where the work was saved.
 
 self=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
 restarts=${SLURM_RESTART_COUNT:-0}
@@ -32,65 +36,65 @@ again() {  # again WORDS: put this job back into the queue, unless it was cancel
     fi
 }
 
-trap 'echo "medpipe job $self: SIGTERM, waiting for the work to be saved"' TERM
+end_job() {  # end_job CODE: say how the work ended, put the job back into the queue where that is due, and leave
+    code=$1
+    if ((code == 0)); then
+        tell 'done' "done"
+    elif ((code == 75)); then
+        if ((restarts < @AT_MOST@)); then
+            again "stopped on request with everything saved (a time limit near, a preemption): starts again"
+        else
+            tell gave_up "stopped on request after $restarts restarts, more than requeue.at_most=@AT_MOST@ allows"
+        fi
+    elif ((code > 128)); then
+        deaths=$(grep -c '"event": "death"' "$events")
+        tell death "a process was killed by signal $((code - 128)) (9: often memory, 7: often /dev/shm)"
+        if ((deaths < @AT_MOST_AFTER_DEATH@)); then
+            pause=$((@WAIT@ << deaths))
+            sleep $((pause < 600 ? pause : 600))
+            again "starts again from the last save, after death $((deaths + 1)) of @AT_MOST_AFTER_DEATH@ allowed"
+        else
+            tell gave_up "killed once more after @AT_MOST_AFTER_DEATH@ restarts (requeue.at_most_after_death)"
+        fi
+    elif ((code == 2)); then
+        tell failed "the command or the workflow is wrong (exit code 2), see above"
+    elif ((code == 3)); then
+        tell failed "the data are wrong (exit code 3), see above"
+    else
+        tell failed "failed with exit code $code, see above"
+    fi
+    exit "$code"
+}
+
 mkdir -p "${events%/*}"
+trap 'echo "medpipe job $self: SIGTERM, waiting for the work to be saved"' TERM
 tell start "starts on ${SLURM_JOB_NODELIST:-this machine}"
 """
 
-TAIL = """\
-if ((code == 0)); then
-    tell done "done"
-elif ((code == 75)); then
-    if ((restarts < @AT_MOST@)); then
-        again "stopped on request with everything saved (a time limit near, a preemption): starts again"
-    else
-        tell gave_up "stopped on request after $restarts restarts, more than requeue.at_most=@AT_MOST@ allows"
-    fi
-elif ((code > 128)); then
-    deaths=$(grep -c '"event": "death"' "$events")
-    tell death "a process was killed by signal $((code - 128)) (9: often memory, 7: often /dev/shm)"
-    if ((deaths < @AT_MOST_AFTER_DEATH@)); then
-        pause=$((@WAIT@ << deaths))
-        sleep $((pause < 600 ? pause : 600))
-        again "starts again from the last save, after death $((deaths + 1)) of @AT_MOST_AFTER_DEATH@ allowed"
-    else
-        tell gave_up "killed once more after @AT_MOST_AFTER_DEATH@ restarts (requeue.at_most_after_death)"
-    fi
-elif ((code == 2)); then
-    tell failed "the command or the workflow is wrong (exit code 2), see above"
-elif ((code == 3)); then
-    tell failed "the data are wrong (exit code 3), see above"
-else
-    tell failed "failed with exit code $code, see above"
-fi
-exit "$code"
-"""
 
-
-def script(place: Place, job: Job) -> str:
-    """The whole script of one job."""
-    cluster, workflow = place.cluster, place.workflow.values
-    requeue = cluster.requeue
-    placeholders = {
+def wrapper(place: Place) -> str:
+    """The shell functions that the scripts of a run share: events, the way back into the queue."""
+    requeue = place.cluster.requeue
+    values = {
+        "@RUN@": comment(str(place.run_folder)),
         "@EVENTS@": shell([str(place.folder / "events")]),
         "@AT_MOST@": str(requeue.at_most),
         "@AT_MOST_AFTER_DEATH@": str(requeue.at_most_after_death),
         "@WAIT@": str(requeue.wait_seconds),
     }
-    heading = (
-        f"# {job.name} ({job.kind}) of {workflow.workflow}, in {comment(str(place.run_folder))}\n"
-        "# Written by `medpipe submit`.\n"
-    )
-    parts = ["#!/bin/bash\n" + heading + "\n".join(directives(place, job)) + "\n"]
-    parts += [filled(HEAD, placeholders), prologue(place), work(place, job), filled(TAIL, placeholders)]
-    return "\n".join(part for part in parts if part)
+    return re.sub("|".join(values), lambda match: values[match[0]], WRAPPER)
 
 
-def filled(text: str, values: dict[str, str]) -> str:
-    """The text with its placeholders replaced."""
-    for name, value in values.items():
-        text = text.replace(name, value)
-    return text
+def script(place: Place, job: Job) -> str:
+    """The whole script of one job."""
+    heading = f"# {job.name} ({job.kind}) of {place.workflow.values.workflow}, in {comment(str(place.run_folder))}"
+    parts = [
+        "\n".join(["#!/bin/bash", heading, *directives(place, job)]),
+        f"# shellcheck source=/dev/null\n. {shell([str(place.folder / WRAPPER_FILE)])} || exit 1",
+        prologue(place),
+        work(place, job),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def directives(place: Place, job: Job) -> list[str]:
@@ -147,7 +151,7 @@ def prologue(place: Place) -> str:
             "trap - ERR",
             "set +e",
         ]
-    return "".join(f"{line}\n" for line in lines)
+    return "\n".join(lines)
 
 
 def work(place: Place, job: Job) -> str:
@@ -155,7 +159,7 @@ def work(place: Place, job: Job) -> str:
     words = (*program(place.cluster, job), *job.arguments)
     srun = ("srun", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus_per_process}", *words)
     if not job.is_array:
-        return f"{command(srun)}\ncode=$?\n"
+        return f"{command(srun)}\nend_job $?"
     part = f'--part="$SLURM_ARRAY_TASK_ID/{job.parts}"'
     return (
         f"{command(srun)} {part}\ncode=$?\n"
@@ -163,4 +167,5 @@ def work(place: Place, job: Job) -> str:
         f"    {command((*words, f'--finish={job.parts}'), indent='        ')}\n"
         "    code=$?\n"
         "fi\n"
+        'end_job "$code"'
     )

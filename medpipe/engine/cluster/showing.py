@@ -104,6 +104,8 @@ def advice(view: StageView, run_folder: Path) -> str:
             return f"ended because {', '.join(view.waits_for)} did not end well" if never_started else text
     if view.reason in REASONS:
         return REASONS[view.reason]
+    if not view.was_asked:
+        return ""
     if view.job and not view.states and view.last_event == "start":
         return "it started, told no end, and the scheduler does not know it: its node may have died; submit again"
     if view.job and not view.states and view.last_event in ("failed", "cancelled"):

@@ -55,7 +55,10 @@ def sbatch(script: Path, needs: Iterable[str], *, test_only: bool = False) -> st
 
 
 def states(jobs: Iterable[str]) -> dict[str, JobState]:
-    """Job id (`12`, or `12_3` for a task of an array) -> its state, from the queue, else from what is kept of it."""
+    """Job id (`12`, or `12_3` for a task of an array) -> its state, from the queue, else from what is kept of it.
+
+    Jobs that Slurm has forgotten are left out. Raises SlurmFault where it does not answer.
+    """
     wanted = list(dict.fromkeys(jobs))
     if not wanted:
         return {}
@@ -69,8 +72,10 @@ def from_controller(job: str) -> dict[str, JobState]:
     """From `scontrol show job`, which knows jobs for some minutes after their end (MinJobAge)."""
     try:
         lines = call(["scontrol", "show", "job", job, "-o"]).splitlines()
-    except SlurmFault:
-        return {}
+    except SlurmFault as fault:
+        if "Invalid job id" in str(fault):
+            return {}
+        raise
     found = {}
     for line in lines:
         values = dict(re.findall(r"(\w+)=(\S*)", line))

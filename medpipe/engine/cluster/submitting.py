@@ -17,6 +17,7 @@ from medpipe.engine.cluster.resources import check_cluster
 from medpipe.engine.executor import Selection, plan_run
 from medpipe.engine.record import now
 from medpipe.engine.run_directory import RunDirectory
+from medpipe.engine.running import check_selection
 from medpipe.engine.workflow import LoadedWorkflow, load_workflow
 from medpipe.geometry.atomic import written_beside
 
@@ -25,7 +26,14 @@ SUFFIX = {"slurm": ".sh", "torchrun": ".sh", "kubernetes": ".yaml"}
 
 
 def submit_command(
-    reference: str, overlays: Sequence[str], overrides: Sequence[str], *, runs: Path, name: str | None, dry_run: bool
+    reference: str,
+    overlays: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    runs: Path,
+    name: str | None,
+    until: str | None,
+    dry_run: bool,
 ) -> int:
     """Render the jobs; print them (`dry_run`), or keep and submit them. The exit code of DESIGN section 7."""
     workflow = load_workflow(reference, overlays, overrides)
@@ -37,13 +45,10 @@ def submit_command(
     done = finished_stages(workflow, directory)
     for stage in done:
         console.print(f"{stage} is finished, not submitted", highlight=False)
-    jobs = plan_jobs(place, done)
+    jobs = plan_jobs(place, [*done, *not_asked_for(workflow, until)])
     if dry_run:
-        print(
-            "\n".join(
-                f"{'=' * 8} {job.key}{SUFFIX[place.cluster.scheduler]}\n{text}" for job, text in texts(place, jobs)
-            )
-        )
+        for file, text in files_of(place, jobs):
+            print(f"# {'=' * 8} {file}\n{text}", end="" if text.endswith("\n") else "\n")
         return 0
     if not jobs:
         console.print(f"nothing to submit: all {len(done)} stages are finished")
@@ -75,6 +80,13 @@ def finished_stages(workflow: LoadedWorkflow, directory: RunDirectory) -> list[s
     return [plan.name for plan in plan_run(workflow, directory, Selection()) if plan.state == "done"]
 
 
+def not_asked_for(workflow: LoadedWorkflow, until: str | None) -> list[str]:
+    """With --until: the stages that this one does not need."""
+    check_selection(workflow, Selection(until=until))
+    wanted = None if until is None else workflow.needed_by(until) | {until}
+    return [name for name in workflow.values.stages if wanted is not None and name not in wanted]
+
+
 def refuse_missing_data(workflow: LoadedWorkflow, jobs: Sequence[Job]) -> None:
     """List the cases of what is submitted: a wrong data.root is told now, not by a job of tomorrow."""
     if workflow.values.data.source == "phantom":
@@ -84,9 +96,19 @@ def refuse_missing_data(workflow: LoadedWorkflow, jobs: Sequence[Job]) -> None:
         list_cases(cases, workflow.values.data, workflow.base)
 
 
-def texts(place: Place, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
-    """Each job with its script."""
-    return [(job, RENDER[place.cluster.scheduler](place, job)) for job in jobs]
+def files_of(place: Place, jobs: Sequence[Job]) -> list[tuple[str, str]]:
+    """Name and text of everything that is rendered: what the scripts share, then each job's, in order."""
+    scheduler = place.cluster.scheduler
+    shared = {
+        "slurm": lambda: [(sbatch.WRAPPER_FILE, sbatch.wrapper(place))],
+        "kubernetes": lambda: [("00-workflow.yaml", kubernetes.config_map(place))],
+        "torchrun": lambda: [],
+    }
+    return [*shared[scheduler](), *((script_name(place, job), RENDER[scheduler](place, job)) for job in jobs)]
+
+
+def script_name(place: Place, job: Job) -> str:
+    return job.key + SUFFIX[place.cluster.scheduler]
 
 
 def send(place: Place, jobs: Sequence[Job], console: Console) -> int:
@@ -127,10 +149,8 @@ def keep(place: Place, jobs: Sequence[Job]) -> dict[str, Path]:
         (place.folder / folder).mkdir(parents=True, exist_ok=True)
     with written_beside(place.kept_workflow) as partial:
         partial.write_text(place.workflow.text(), encoding="utf-8")
-    scripts = {}
-    for job, text in texts(place, jobs):
-        scripts[job.name] = place.folder / f"{job.key}{SUFFIX[place.cluster.scheduler]}"
-        with written_beside(scripts[job.name]) as partial:
+    for file, text in files_of(place, jobs):
+        with written_beside(place.folder / file) as partial:
             partial.write_text(text, encoding="utf-8")
             os.chmod(partial, 0o755)
-    return scripts
+    return {job.name: place.folder / script_name(place, job) for job in jobs}

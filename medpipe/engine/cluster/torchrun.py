@@ -71,7 +71,7 @@ def run_in_order(place: Place, jobs: Sequence[Job], scripts: Mapping[str, Path],
 
 
 def run_to_its_end(words: Sequence[str]) -> int:
-    """Run a command; SIGTERM is handed on to all of it, Ctrl-C reaches it by itself, and it may take its time to save."""
+    """Run a command; SIGTERM is handed on to its children, Ctrl-C reaches them anyhow; they may take time to save."""
     process = subprocess.Popen(words)
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
