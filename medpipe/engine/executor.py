@@ -4,7 +4,8 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,8 +149,10 @@ def run_stage(
         return
     if stop.is_set():
         raise StopRequested(plan.name)
+    session = record["sessions"][-1]["id"]
     with directory.briefly_locked(plan.name):  # the jobs of an array begin the stage together
-        state = ledger.begin(plan.fingerprint, {"started": now()} | job_facts())
+        facts = {"id": session, "started": now(), "outcome": "killed", **job_facts()}
+        state = ledger.begin(plan.fingerprint, facts | ({"part": part_name(part)} if part else {}))
     if part and ledger.part_is_done(plan.fingerprint, part):
         output.console.print(f"[bold]{plan.name}[/bold], {part_name(part)}, is finished, skipped", highlight=False)
         return
@@ -172,22 +175,35 @@ def run_stage(
     )
     began = time.monotonic()
     log_name = f"log-part-{part[0] + 1}-of-{part[1]}.jsonl" if part else "log.jsonl"
-    with logged_to(ledger.folder / log_name, output.console):
-        try:
-            stage.run(run)
-        except StopRequested as stopped:
-            log.info("stopped on request")
-            raise StopRequested(plan.name) from stopped
-        except Exception:
-            log.exception("the stage failed")
-            (ledger.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            raise
+    with logged_to(ledger.folder / log_name, output.console), end_is_noted(directory, plan.name, session, stop):
+        stage.run(run)
     if part:
         ledger.finish_part(plan.fingerprint, part, {"seconds": round(time.monotonic() - began, 1), "finished": now()})
         output.console.print(f"  {part_name(part)} done", highlight=False, style="dim")
         return
     seconds = time.monotonic() - began + (ledger.seconds_of_parts(parts) if parts else 0.0)
     finish(ledger, plan, stage.stage, seconds, record, output)
+
+
+@contextmanager
+def end_is_noted(directory: RunDirectory, name: str, session: str, stop: StopFlag) -> Iterator[None]:
+    """Say in the ledger and the stage's log how this start of a stage ended; a killed one never comes to that."""
+    outcome, ledger = "interrupted", directory.ledger(name)
+    try:
+        yield
+        outcome = "done"
+    except StopRequested as stopped:
+        outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
+        log.info(outcome)
+        raise StopRequested(name) from stopped
+    except Exception:
+        outcome = "failed"
+        log.exception("the stage failed")
+        (ledger.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+    finally:
+        with directory.briefly_locked(name):
+            ledger.end_start(session, outcome)
 
 
 def all_parts_are_there(directory: RunDirectory, plan: Plan, count: int, output: RunOutput) -> bool:

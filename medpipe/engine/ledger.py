@@ -92,6 +92,16 @@ class StageLedger:
         self.set_aside()
         shutil.rmtree(self._superseded(fingerprint), ignore_errors=True)
 
+    def end_start(self, number: str, outcome: str) -> None:
+        """Say how a start ended; until then it counts as killed."""
+        begun = read_json(self.folder / "begun.json")
+        if begun is None:
+            return
+        for start in begun["starts"]:
+            if start.get("id") == number:
+                start["outcome"] = outcome
+        write_json(self.folder / "begun.json", begun)
+
     def finish(self, fingerprint: str, facts: dict[str, Any]) -> None:
         """Write `done.json` with the checksum of every output."""
         outputs = {

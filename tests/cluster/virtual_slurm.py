@@ -59,7 +59,7 @@ class SlurmIsMissing(RuntimeError):
 
 
 @contextmanager
-def virtual_slurm(folder: Path, *, nodes: int = 2, cpus: int = 2, kill_wait: int = 30) -> Iterator[Path]:
+def virtual_slurm(folder: Path, *, nodes: int = 2, cpus: int = 8, kill_wait: int = 30) -> Iterator[Path]:
     """Start the cluster below `folder`; its slurm.conf. Takes everything down at the end.
 
     Partitions `gpu` and `cpu` (both of all nodes; there is no GPU). kill_wait: seconds from SIGTERM to SIGKILL.
@@ -89,7 +89,7 @@ def write_config(folder: Path, nodes: int, cpus: int, kill_wait: int) -> Path:
     text = CONFIG.format(host=host, user=getpass.getuser(), folder=folder, port=ports[0], kill_wait=kill_wait)
     for number, port in enumerate(ports[1:], start=1):
         (folder / "spool" / f"n{number}").mkdir()
-        text += f"NodeName=n{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=8000\n"
+        text += f"NodeName=n{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=65536\n"
     for name, is_default in (("cpu", "YES"), ("gpu", "NO")):
         text += f"PartitionName={name} Nodes=n[1-{nodes}] Default={is_default} MaxTime=INFINITE State=UP\n"
     conf = folder / "slurm.conf"

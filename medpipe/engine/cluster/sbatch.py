@@ -32,7 +32,10 @@ again() {  # again WORDS: put this job back into the queue, unless it was cancel
         tell cancelled "cancelled, not started again"
     else
         tell requeue "$1"
-        scontrol requeue "$self" || tell failed "scontrol requeue failed; start it again by medpipe submit"
+        answer=$(scontrol requeue "$self" 2>&1) || case $answer in
+            *pending*) ;; # whoever sent SIGTERM has put it back already
+            *) tell failed "scontrol requeue failed ($(tr -d '"\\\\' <<<"$answer")); start it by medpipe submit" ;;
+        esac
     fi
 }
 

@@ -56,10 +56,11 @@ def write_and_sync(folder: Path, size: int) -> None:
     """Write a temporary file through to the disk. Raises OSError."""
     handle, name = tempfile.mkstemp(prefix=".medpipe-doctor-", dir=folder)
     try:
-        os.write(handle, os.urandom(size))
-        os.fsync(handle)
+        with os.fdopen(handle, "wb") as file:
+            file.write(os.urandom(size))
+            file.flush()
+            os.fsync(file.fileno())
     finally:
-        os.close(handle)
         os.unlink(name)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from medpipe.engine.doctor.finding import Finding
 
 LONGEST_WAIT_S = 60.0
+WAIT_FOR_FOLDER_S = 10.0  # a folder of its own on every node shows by then
 SLOW_S = 5.0  # attribute caches of NFS hold 3 to 60 s by default
 SIZE = 2**16
 
@@ -60,7 +61,7 @@ def seen(path: Path, content: bytes) -> Finding:
     """How long until the new file is what this node reads."""
     name = "shared folder: visible"
     began = time.monotonic()
-    while time.monotonic() - began < LONGEST_WAIT_S:
+    while time.monotonic() - began < (LONGEST_WAIT_S if path.exists() else WAIT_FOR_FOLDER_S):
         there = path.read_bytes() if path.exists() else b""
         if there == content:
             spent = time.monotonic() - began

@@ -1,6 +1,6 @@
 """What `medpipe submit --dry-run` prints for every workflow with every overlay of a cluster, against recorded files.
 
-To record anew after a change that is meant: MEDPIPE_RECORD_SCRIPTS=1 python -m pytest tests/engine/cluster/test_scripts.py
+To record anew after a change that is meant: MEDPIPE_RECORD_SCRIPTS=1 make test-cluster
 """
 
 import os
