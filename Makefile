@@ -40,11 +40,12 @@ test-long: $(READY)
 	$(BIN)/python -m pytest -m "long and not cluster"
 
 # Debian's and Ubuntu's packages; installing them starts no service. Where they cannot be had, this fails.
+SLURM := slurmctld slurmd munged shellcheck
 test-cluster: $(READY)
-	@command -v slurmctld slurmd munged shellcheck >/dev/null || { \
-	    echo "installing slurm-wlm, munge and shellcheck by apt"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge shellcheck >/dev/null; }
-	@for program in slurmctld slurmd munged shellcheck; do command -v $$program >/dev/null || { echo "$$program could not be installed: make test-cluster needs it" >&2; exit 1; }; done
+	@for program in $(SLURM); do command -v $$program >/dev/null || missing=yes; done; \
+	if [ "$$missing" ]; then echo "installing slurm-wlm, munge and shellcheck by apt"; apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge shellcheck >/dev/null; fi; \
+	for program in $(SLURM); do command -v $$program >/dev/null || { echo "$$program could not be installed" >&2; exit 1; }; done
 	$(BIN)/python -m pytest -m cluster
 
 check: $(READY)

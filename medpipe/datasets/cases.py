@@ -85,7 +85,8 @@ def list_cases(cases: CasesConfig, data: DataConfig, base: Path | None = None) -
 
     listed = list_all(load_manifest(cases.manifest, base), data)
     chosen = select_part(listed, cases.part, source=data.source)[: cases.max_cases]
-    return [replace(case, resample_labels=cases.resample_labels) for case in chosen]
+    resample = cases.resample_labels
+    return [case if case.resample_labels == resample else replace(case, resample_labels=resample) for case in chosen]
 
 
 def list_all(manifest: Manifest, data: DataConfig) -> list[Case]:
