@@ -10,6 +10,7 @@ from typing import Any
 
 from medpipe.datasets.procedures import procedures_identity
 from medpipe.engine.fingerprint import fingerprint
+from medpipe.engine.following import run_together, stage_run
 from medpipe.engine.identity import case_identities, question_identities
 from medpipe.engine.ledger import StageLedger
 from medpipe.engine.output import RunOutput, duration, logged_to
@@ -19,7 +20,8 @@ from medpipe.engine.signals import StopFlag
 from medpipe.engine.workflow import LoadedWorkflow
 from medpipe.geometry.atomic import written_beside
 from medpipe.stages.report import REPORT_FILE
-from medpipe.stages.stage import StageRun, StopRequested
+from medpipe.stages.stage import StopRequested
+from medpipe.tasks.processes import ALONE, Processes
 
 log = logging.getLogger("medpipe.engine")
 
@@ -80,8 +82,12 @@ def run_workflow(
     output: RunOutput,
     stop: StopFlag,
     command: Sequence[str],
+    processes: Processes = ALONE,
 ) -> bool:
-    """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop."""
+    """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop.
+
+    Of several processes the first one is here; the others are in `follow`, and take part in the stages that say so.
+    """
     with directory.locked():
         plans = plan_run(workflow, directory, selection)
         check_inputs_are_there(plans, workflow, selection)
@@ -90,7 +96,11 @@ def run_workflow(
             output.console.print(f"nothing to do: {len([p for p in plans if p.selected])} stages are finished")
             return True
         record = directory.open_session(
-            workflow=workflow.values.workflow, seed=workflow.values.seed, command=list(command)
+            workflow=workflow.values.workflow,
+            seed=workflow.values.seed,
+            command=list(command),
+            processes=processes.size,
+            nodes=processes.world.num_nodes,
         )
         directory.write_workflow(workflow.text())
         outcome = "failed"
@@ -100,10 +110,10 @@ def run_workflow(
         try:
             for plan in plans:
                 if plan.selected:
-                    run_stage(plan, workflow, directory, output, stop, record)
+                    run_stage(plan, workflow, directory, output, stop, record, processes)
             outcome = "done"
         except StopRequested:
-            outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
+            outcome = f"stopped by {stop.reason()}"
             raise
         finally:
             directory.close_session(record, outcome)
@@ -130,6 +140,7 @@ def run_stage(
     output: RunOutput,
     stop: StopFlag,
     record: dict[str, Any],
+    processes: Processes,
 ) -> None:
     """Run one stage, or say that it is finished."""
     ledger, stage = directory.ledger(plan.name), workflow.values.stages[plan.name]
@@ -143,23 +154,14 @@ def run_stage(
     output.console.print(f"[bold]{plan.name}[/bold] ({stage.stage}){how.get(state, '')}", highlight=False)
     if state == "done":
         return
-    run = StageRun(
-        name=plan.name,
-        folder=ledger.folder,
-        seed=workflow.values.seed,
-        data=workflow.values.data,
-        inputs={ref.from_: directory.ledger(ref.from_).folder for ref in stage.references()},
-        output=output,
-        should_stop=stop.is_set,
-        base=workflow.base,
-        context=report_context(workflow, directory, record),
-    )
+    context = report_context(workflow, directory, record)
+    run = stage_run(plan.name, workflow, directory, output, stop, processes, context)
     began = time.monotonic()
     with logged_to(ledger.folder / "log.jsonl", output.console):
         try:
-            stage.run(run)
+            run_together(stage, run)
         except StopRequested as stopped:
-            log.info("stopped on request")
+            log.info("stopped by %s", stop.reason())
             raise StopRequested(plan.name) from stopped
         except Exception:
             log.exception("the stage failed")

@@ -56,7 +56,9 @@ class RunDirectory:
         """The record so far; empty for a new run."""
         return read_json(self.folder / "record.json") or {}
 
-    def open_session(self, *, workflow: str, seed: int, command: list[str]) -> dict[str, Any]:
+    def open_session(
+        self, *, workflow: str, seed: int, command: list[str], processes: int = 1, nodes: int = 1
+    ) -> dict[str, Any]:
         """Add a session (one start of `medpipe run`) to the record, and write it."""
         record = self.record() or {"workflow": workflow, "sessions": []}
         record |= {"seed": seed, "name": self.folder.name}
@@ -66,6 +68,8 @@ class RunDirectory:
             "revision": revision(),
             "versions": versions(),
             "host": host(),
+            "processes": processes,
+            "nodes": nodes,
             "ended": None,
             "outcome": "killed",  # stands until the session says otherwise
             "stages": {},

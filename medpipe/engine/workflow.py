@@ -21,6 +21,7 @@ from medpipe.config.suggestions import suggestion
 from medpipe.config.tree import MappingNode, Node, node_at, walk
 from medpipe.config.validation import partial_problems, validate
 from medpipe.datasets.cases import DataConfig
+from medpipe.engine.signals import JobConfig
 from medpipe.stages.stage import Stage
 from medpipe.stages.table import STAGES
 
@@ -35,6 +36,7 @@ class Workflow(Config):
     description: str = ""
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
+    job: JobConfig = JobConfig()
     stages: Mapping[str, Any]
 
 
