@@ -11,6 +11,7 @@ from typing import Any
 
 from medpipe.datasets.procedures import procedures_identity
 from medpipe.engine.fingerprint import fingerprint
+from medpipe.engine.following import run_together, stage_run
 from medpipe.engine.identity import case_identities, question_identities
 from medpipe.engine.ledger import StageLedger
 from medpipe.engine.output import RunOutput, duration, logged_to
@@ -20,7 +21,8 @@ from medpipe.engine.signals import StopFlag
 from medpipe.engine.workflow import LoadedWorkflow
 from medpipe.geometry.atomic import written_beside
 from medpipe.stages.report import REPORT_FILE
-from medpipe.stages.stage import StageRun, StopRequested
+from medpipe.stages.stage import StopRequested
+from medpipe.tasks.processes import ALONE, Processes
 
 log = logging.getLogger("medpipe.engine")
 
@@ -87,8 +89,12 @@ def run_workflow(
     output: RunOutput,
     stop: StopFlag,
     command: Sequence[str],
+    processes: Processes = ALONE,
 ) -> bool:
-    """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop."""
+    """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop.
+
+    Of several processes the first one is here; the others are in `follow`, and take part in the stages that say so.
+    """
     with directory.locked_for(selection.only, selection.part, selection.finish):
         plans = plan_run(workflow, directory, selection)
         check_inputs_are_there(plans, workflow, selection)
@@ -99,7 +105,11 @@ def run_workflow(
         if selection.finish and not all_parts_are_there(directory, todo[0], selection.finish, output):
             return True
         record = directory.open_session(
-            workflow=workflow.values.workflow, seed=workflow.values.seed, command=list(command)
+            workflow=workflow.values.workflow,
+            seed=workflow.values.seed,
+            command=list(command),
+            processes=processes.size,
+            nodes=processes.world.num_nodes,
         )
         directory.write_workflow(workflow.text())
         outcome = "failed"
@@ -109,10 +119,10 @@ def run_workflow(
         try:
             for plan in plans:
                 if plan.selected:
-                    run_stage(plan, workflow, directory, output, stop, record, selection.part, selection.finish)
+                    run_stage(plan, workflow, directory, output, stop, record, processes, selection)
             outcome = "done"
         except StopRequested:
-            outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
+            outcome = f"stopped by {stop.reason()}"
             raise
         finally:
             directory.close_session(record, outcome)
@@ -139,13 +149,17 @@ def run_stage(
     output: RunOutput,
     stop: StopFlag,
     record: dict[str, Any],
-    part: tuple[int, int] | None = None,
-    parts: int | None = None,
+    processes: Processes,
+    selection: Selection,
 ) -> None:
-    """Run one stage, one job's part of it, or what brings its `parts` together; or say that it is finished."""
+    """Run one stage, one job's part of it, or what brings its parts together; or say that it is finished."""
+    part = selection.part
     ledger, stage = directory.ledger(plan.name), workflow.values.stages[plan.name]
     if plan.state == "done":
         output.console.print(f"[bold]{plan.name}[/bold] is finished, skipped", highlight=False)
+        return
+    if part and ledger.part_is_done(plan.fingerprint, part):
+        output.console.print(f"[bold]{plan.name}[/bold], {part_name(part)}, is finished, skipped", highlight=False)
         return
     if stop.is_set():
         raise StopRequested(plan.name)
@@ -153,35 +167,22 @@ def run_stage(
     with directory.briefly_locked(plan.name):  # the jobs of an array begin the stage together
         facts = {"id": session, "started": now(), "outcome": "killed", **job_facts()}
         state = ledger.begin(plan.fingerprint, facts | ({"part": part_name(part)} if part else {}))
-    if part and ledger.part_is_done(plan.fingerprint, part):
-        output.console.print(f"[bold]{plan.name}[/bold], {part_name(part)}, is finished, skipped", highlight=False)
-        return
     how = {"begun": ", goes on where it stopped", "done": " is finished with these values from before, taken back"}
     share = f", {part_name(part)}" if part else ""
     output.console.print(f"[bold]{plan.name}[/bold] ({stage.stage}){share}{how.get(state, '')}", highlight=False)
     if state == "done":
         return
-    run = StageRun(
-        name=plan.name,
-        folder=ledger.folder,
-        seed=workflow.values.seed,
-        data=workflow.values.data,
-        inputs={ref.from_: directory.ledger(ref.from_).folder for ref in stage.references()},
-        output=output,
-        should_stop=stop.is_set,
-        base=workflow.base,
-        context=report_context(workflow, directory, record),
-        part=part,
-    )
+    context = report_context(workflow, directory, record)
+    run = stage_run(plan.name, workflow, directory, output, stop, processes, context, part)
     began = time.monotonic()
     log_name = f"log-part-{part[0] + 1}-of-{part[1]}.jsonl" if part else "log.jsonl"
     with logged_to(ledger.folder / log_name, output.console), end_is_noted(directory, plan.name, session, stop):
-        stage.run(run)
+        run_together(stage, run)
     if part:
         ledger.finish_part(plan.fingerprint, part, {"seconds": round(time.monotonic() - began, 1), "finished": now()})
         output.console.print(f"  {part_name(part)} done", highlight=False, style="dim")
         return
-    seconds = time.monotonic() - began + (ledger.seconds_of_parts(parts) if parts else 0.0)
+    seconds = time.monotonic() - began + (ledger.seconds_of_parts(selection.finish) if selection.finish else 0.0)
     finish(ledger, plan, stage.stage, seconds, record, output)
 
 
@@ -193,7 +194,7 @@ def end_is_noted(directory: RunDirectory, name: str, session: str, stop: StopFla
         yield
         outcome = "done"
     except StopRequested as stopped:
-        outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
+        outcome = f"stopped by {stop.reason()}"
         log.info(outcome)
         raise StopRequested(name) from stopped
     except Exception:

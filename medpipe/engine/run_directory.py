@@ -84,7 +84,9 @@ class RunDirectory:
             sessions[session["id"]] = session
         return {**record, "sessions": sorted(sessions.values(), key=lambda session: session["started"])}
 
-    def open_session(self, *, workflow: str, seed: int, command: list[str]) -> dict[str, Any]:
+    def open_session(
+        self, *, workflow: str, seed: int, command: list[str], processes: int = 1, nodes: int = 1
+    ) -> dict[str, Any]:
         """Add a session (one start of `medpipe run`) to the record, as its last one, and write it.
 
         Each session is a file of its own, which no other process writes; `record.json` shows all of them.
@@ -98,6 +100,8 @@ class RunDirectory:
             "revision": revision(),
             "versions": versions(),
             "host": host(),
+            "processes": processes,
+            "nodes": nodes,
             "ended": None,
             "outcome": "killed",  # stands until the session says otherwise
             "stages": {},

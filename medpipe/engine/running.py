@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from rich.console import Console
 
 from medpipe.config.errors import ConfigError, Problem
 from medpipe.config.suggestions import suggestion
-from medpipe.engine.checking import check_data, check_manifests
+from medpipe.engine.checking import check_batches, check_data, check_manifests
 from medpipe.engine.executor import Plan, Selection, plan_run, run_workflow
+from medpipe.engine.following import follow
 from medpipe.engine.output import RunOutput
 from medpipe.engine.run_directory import RunDirectory, RunInUse
 from medpipe.engine.signals import StopFlag
@@ -18,6 +20,8 @@ from medpipe.engine.workflow import LoadedWorkflow, load_workflow
 from medpipe.geometry.faults import DataFault, DataFaults
 from medpipe.stages.report import REPORT_FILE
 from medpipe.stages.stage import StopRequested
+from medpipe.tasks.processes import ALONE, Processes, ProcessLost, connect
+from medpipe.tasks.world import world_of_environment
 
 RESEARCH_USE = "for research use only, not a medical device"
 
@@ -38,16 +42,58 @@ def run_command(
     finish: int | None = None,
     base: Path | None = None,
 ) -> int:
-    """Run a workflow; the exit code of DESIGN section 7."""
-    workflow = load_workflow(reference, overlays, overrides, base=base)
-    check_manifests(workflow)
+    """Run a workflow; the exit code of DESIGN section 7.
+
+    Started by torchrun or srun, every process comes here: the first one leads, the others follow.
+    """
+    world = world_of_environment()
     selection = Selection(until, only, force, read_part(part), finish)
-    check_selection(workflow, selection)
+    try:
+        workflow = load_workflow(reference, overlays, overrides, base=base)
+        check_manifests(workflow)
+        check_selection(workflow, selection)
+        check_batches(workflow, dict.fromkeys(stages_of(workflow, selection), world.size))
+    except ConfigError:
+        if not world.is_first:
+            time.sleep(2)  # the first process says why; a launcher ends all of them with the first that ends
+            return 2
+        raise
     name = name or "-".join(path.stem for path in workflow.overlays) or "default"
     directory = RunDirectory(runs / workflow.values.workflow / name)
+    processes = connect(world)
+    if not processes.is_first:
+        try:
+            return follow(workflow, directory, processes, selection.part)
+        finally:
+            processes.close()
+    code = 1
+    try:
+        code = lead(workflow, directory, selection, processes, command, dry_run=dry_run)
+    except (DataFault, DataFaults):
+        code = 3
+        raise
+    finally:
+        processes.dismiss(code)
+    return code
+
+
+def lead(
+    workflow: LoadedWorkflow,
+    directory: RunDirectory,
+    selection: Selection,
+    processes: Processes,
+    command: Sequence[str],
+    *,
+    dry_run: bool,
+) -> int:
+    """What the first process does: look at the data, then run the stages."""
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print(f"medpipe [bold]{workflow.values.workflow}[/bold] in {directory.folder}", highlight=False)
     console.print(RESEARCH_USE, style="dim")
+    if processes.size > 1:
+        world = processes.world
+        nodes = "one node" if world.num_nodes == 1 else f"{world.num_nodes} nodes"
+        console.print(f"{world.size} processes on {nodes}, started by {world.launcher}", highlight=False)
     data = workflow.values.data
     if data.source == "phantom":
         console.print(f"data: generated phantoms, kept in {data.cache}", highlight=False)
@@ -59,27 +105,33 @@ def run_command(
     faults = check_data(workflow, todo, jobs=None, console=console) if todo else []
     if faults:
         raise DataFaults(faults)
-    return execute(workflow, directory, selection, console, command)
+    return execute(workflow, directory, selection, console, command, processes)
 
 
 def execute(
-    workflow: LoadedWorkflow, directory: RunDirectory, selection: Selection, console: Console, command: Sequence[str]
+    workflow: LoadedWorkflow,
+    directory: RunDirectory,
+    selection: Selection,
+    console: Console,
+    command: Sequence[str],
+    processes: Processes = ALONE,
 ) -> int:
     """Run the stages and tell how it ended."""
-    with StopFlag() as stop:
+    with StopFlag(workflow.values.job.deadline()) as stop:
         try:
-            run_workflow(workflow, directory, selection, RunOutput(console), stop, command)
+            run_workflow(workflow, directory, selection, RunOutput(console), stop, command, processes)
         except StopRequested as stopped:
-            reason = stop.received.name if stop.received else "request"
-            console.print(f"stopped in {stopped} by {reason}; the same command goes on from there", style="yellow")
+            console.print(
+                f"stopped in {stopped} by {stop.reason()}; the same command goes on from there", style="yellow"
+            )
             return 75
         except (DataFault, DataFaults):
             raise
         except RunInUse as error:
             print(error, file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print("ended at once; the same command goes on from the last save", file=sys.stderr)
+        except (KeyboardInterrupt, ProcessLost) as error:
+            print(str(error) or "ended at once; the same command goes on from the last save", file=sys.stderr)
             return 75
         except Exception as error:
             print(f"failed: {type(error).__name__}: {error}", file=sys.stderr)
@@ -92,6 +144,15 @@ def execute(
     if report.is_file():
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return 0
+
+
+def stages_of(workflow: LoadedWorkflow, selection: Selection) -> list[str]:
+    """The stages that a selection is about."""
+    if selection.only is not None:
+        return [selection.only]
+    if selection.until is not None:
+        return [*workflow.needed_by(selection.until), selection.until]
+    return list(workflow.values.stages)
 
 
 def check_selection(workflow: LoadedWorkflow, selection: Selection) -> None:

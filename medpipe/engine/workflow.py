@@ -22,6 +22,7 @@ from medpipe.config.tree import MappingNode, Node, node_at, walk
 from medpipe.config.validation import partial_problems, validate
 from medpipe.datasets.cases import DataConfig
 from medpipe.engine.cluster.options import ClusterConfig
+from medpipe.engine.signals import JobConfig
 from medpipe.stages.stage import Stage
 from medpipe.stages.table import STAGES
 
@@ -37,6 +38,7 @@ class Workflow(Config):
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     cluster: ClusterConfig | None = Field(None, description="where `medpipe submit` sends the stages")
+    job: JobConfig = JobConfig()
     stages: Mapping[str, Any]
 
 

@@ -33,6 +33,7 @@ class MaskedPretraining(Stage):
 
     work: ClassVar = "training"
     version: ClassVar[int] = 1
+    uses_processes: ClassVar[bool] = True
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"preprocessing.intensity": ("intensity_statistics",)}
 
     stage: Literal["masked_pretraining"]
@@ -86,6 +87,8 @@ class MaskedPretraining(Stage):
         intensity = preprocessing.intensity
         task = PretrainingTask(network, self.masking, sd_hu=intensity.sd_hu)
         facts = train(run, task, patches(self.augmentation), self.training, run.folder, label="masked pretraining")
+        if not run.processes.is_first:
+            return
         save_model(run.folder, task.network, self.record(preprocessing, facts), only=ENCODER)
         sample = patches(None)[0]
         write_reconstruction(

@@ -20,6 +20,7 @@ from medpipe.datasets.procedures import ProceduresConfig
 from medpipe.datasets.questions import QuestionsConfig
 from medpipe.datasets.workers import StopRequested
 from medpipe.geometry.atomic import written_beside
+from medpipe.tasks.processes import ALONE, Processes
 
 T = TypeVar("T")
 
@@ -46,7 +47,11 @@ class Output(Protocol):
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage is given: its folder, the folders of the stages it takes from, the data, and how to speak."""
+    """What a stage is given: its folder, the folders of the stages it takes from, the data, and how to speak.
+
+    processes   those of the job that run the stage together; the first one alone writes, but for files that are shared
+                out (a prediction a case)
+    """
 
     name: str
     folder: Path
@@ -60,6 +65,7 @@ class StageRun:
         default_factory=dict
     )  # the engine's record, for the report: values, versions, hours
     part: tuple[int, int] | None = None  # (index from 0, count): this job's share of the stage; None: all of it
+    processes: Processes = ALONE
 
     def folder_of(self, reference: StageRef) -> Path:
         """The folder of the stage that `reference` names."""
@@ -80,8 +86,8 @@ class StageRun:
         return path
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Write `value` as JSON in the stage's folder, whole or not at all."""
-        return write_json(self.path(name), value)
+        """Write `value` as JSON in the stage's folder, whole or not at all; of several processes the first one does."""
+        return write_json(self.path(name), value) if self.processes.is_first else self.folder / name
 
     def stop_if_asked(self) -> None:
         """Raise StopRequested at a place where the work so far is on disk."""
@@ -101,6 +107,8 @@ class Stage(Config, ABC):
 
     # Raised when the results of this kind of stage change for the same values: finished runs are then repeated.
     version: ClassVar[int] = 1
+    # Whether the processes of a job run it together; else the first one runs it and the others wait.
+    uses_processes: ClassVar[bool] = False
     # The kinds of stage that a field of type StageRef may name; checked before anything runs.
     takes: ClassVar[dict[str, tuple[str, ...]]] = {}
 
@@ -156,6 +164,11 @@ def find_all(value: Any, kind: type[T]) -> Iterator[T]:
             yield from find_all(entry, kind)
 
 
-def cores(jobs: int | None) -> int:
-    """`jobs`, or the number of cores that this process may use."""
-    return jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def cores(jobs: int | None, processes: Processes = ALONE) -> int:
+    """`jobs`, or the number of cores that this process may use; of those that several processes share, its part."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if processes.world.launcher == "srun" and "SLURM_CPUS_PER_TASK" in os.environ:
+        there = min(there, int(os.environ["SLURM_CPUS_PER_TASK"]))
+    elif processes.size > 1:
+        there = max(1, there // processes.world.local_size)
+    return jobs or there

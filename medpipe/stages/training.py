@@ -18,18 +18,27 @@ if TYPE_CHECKING:
 def prepare(
     run: StageRun, cases: "Sequence[Case]", preprocessing: "Preprocessing", jobs: int | None
 ) -> "list[PreparedCase]":
-    """The cases on the prepared grid, from the cache or made now, with progress."""
+    """The cases on the prepared grid, from the cache or made now, with progress; processes share them out."""
     from medpipe.datasets.prepared import prepare_cases
 
-    with run.output.progress("preparing cases", len(cases)) as progress:
-        return prepare_cases(
-            cases,
-            preprocessing,
-            run.data,
-            jobs=cores(jobs),
-            on_case=lambda case: progress.advance(),
-            should_stop=run.should_stop,
-        )
+    processes = run.processes
+    own = processes.share(cases)
+    is_stopped, prepared = False, []
+    with run.output.progress("preparing cases", len(own)) as progress:
+        try:
+            prepared = prepare_cases(
+                own,
+                preprocessing,
+                run.data,
+                jobs=cores(jobs, processes),
+                on_case=lambda case: progress.advance(),
+                should_stop=run.should_stop,
+            )
+        except StopRequested:
+            is_stopped = True
+    if processes.any(is_stopped):
+        raise StopRequested(run.name)
+    return processes.merge_shares(prepared)
 
 
 def train(
@@ -60,7 +69,9 @@ def train(
             should_stop=run.should_stop,
             validate=validate,
             on_step=lambda step, figures: progress.advance(note=f"loss {figures['loss']:.3f}"),
+            processes=run.processes,
         )
+    run.processes.wait()
     if not result.finished:
         raise StopRequested(run.name)
     return {"steps": result.step, "best_step": result.best_step, "best_score": result.best_score}

@@ -16,10 +16,13 @@ from medpipe.datasets.questions import Question, QuestionsConfig
 from medpipe.language.options import PromptConfig
 from medpipe.stages.stage import Stage, StageRun
 from medpipe.tasks.options import TrainingConfig
+from medpipe.tasks.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from medpipe.backbones.word_tokenizer import WordTokenizer
     from medpipe.datasets.questions import LoadedQuestions
+
+QUESTIONS_AT_ONCE = 512  # of a validation
 
 
 class QuestionSampling(Config):
@@ -38,6 +41,7 @@ class VqaTraining(Stage):
 
     work: ClassVar = "training"
     version: ClassVar[int] = 1
+    uses_processes: ClassVar[bool] = True
 
     stage: Literal["vqa_training"]
     questions: QuestionsConfig
@@ -67,8 +71,12 @@ class VqaTraining(Stage):
         task = VisualQuestions(network)
         facts = train(
             run, task, self.samples(training, loaded, tokenizer, run.seed), self.training, run.folder, label="training",
-            validate=lambda step: {"validation_accuracy": self.accuracy(network, tokenizer, held_out, loaded)},
+            validate=lambda step: {
+                "validation_accuracy": self.accuracy(network, tokenizer, held_out, loaded, run.processes)
+            },
         )  # fmt: skip
+        if not run.processes.is_first:
+            return
         save_vision_language(run.folder, network, tokenizer, {"step": facts["steps"], "training": facts})
         (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         if facts["best_score"] is not None:
@@ -106,9 +114,14 @@ class VqaTraining(Stage):
         )  # fmt: skip
 
     def accuracy(
-        self, network: Any, tokenizer: "WordTokenizer", questions: Sequence[Question], loaded: "LoadedQuestions"
+        self,
+        network: Any,
+        tokenizer: "WordTokenizer",
+        questions: Sequence[Question],
+        loaded: "LoadedQuestions",
+        processes: Processes = ALONE,
     ) -> float:
-        """Share of held-out questions whose greedy answer is the reference, word for word."""
+        """Share of held-out questions whose greedy answer is the reference, word for word; processes share them."""
         import numpy as np
         import torch
 
@@ -118,8 +131,9 @@ class VqaTraining(Stage):
 
         side, right = self.backbone.image_size, 0
         device = next(network.parameters()).device
-        for start in range(0, len(questions), 512):
-            part = questions[start : start + 512]
+        # Whole blocks: how the questions lie in batches does not depend on the processes.
+        for start in processes.share(range(0, len(questions), QUESTIONS_AT_ONCE)):
+            part = questions[start : start + QUESTIONS_AT_ONCE]
             names = list(dict.fromkeys(question.images[0] for question in part))
             images = np.stack([to_side(read_image(loaded.image_path(name), 4 * side * side), side) for name in names])
             prompts = [[*tokenizer.encode(self.text_of(question)), ANSWER] for question in part]
@@ -129,7 +143,7 @@ class VqaTraining(Stage):
                 tokenizer.decode(answer) == tokenizer.decode(tokenizer.encode(question.reference))
                 for question, answer in zip(part, answers, strict=True)
             )
-        return right / len(questions)
+        return processes.sum([right])[0] / len(questions)
 
 
 def split_by_cluster(questions: Sequence[Question], share: float, seed: int) -> tuple[list[Question], list[Question]]:

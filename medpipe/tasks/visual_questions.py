@@ -9,6 +9,7 @@ from torch.nn import functional
 from medpipe.backbones.vision_language import VisionLanguageNetwork
 from medpipe.backbones.word_tokenizer import PAD
 from medpipe.tasks.task import Task
+from medpipe.tasks.totals import Totals
 
 
 @final
@@ -24,7 +25,10 @@ class VisualQuestions(Task):
     def __init__(self, network: VisionLanguageNetwork) -> None:
         super().__init__(network)
 
-    def loss(self, batch: dict[str, Any], step: int) -> Tensor:
+    def counts(self, batch: dict[str, Any]) -> Tensor:
+        return batch["is_answer"][..., 1:].sum()[None]
+
+    def part_loss(self, batch: dict[str, Any], totals: Totals) -> Tensor:
         tokens, is_answer = batch["tokens"].flatten(0, 1), batch["is_answer"].flatten(0, 1)
         used = int((tokens != PAD).any(dim=0).sum())
         tokens, is_answer = tokens[:, :used], is_answer[:, :used]
@@ -32,4 +36,5 @@ class VisualQuestions(Task):
         image_of = torch.arange(len(batch["image"]), device=tokens.device).repeat_interleave(per_image)
         logits = self.network(batch["image"], tokens[:, :-1], image_of)
         wanted = is_answer[:, 1:]
-        return functional.cross_entropy(logits[wanted].float(), tokens[:, 1:][wanted])
+        summed = functional.cross_entropy(logits[wanted].float(), tokens[:, 1:][wanted], reduction="sum")
+        return summed / totals.counts[0].float().clamp(min=1)

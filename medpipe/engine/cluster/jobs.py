@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medpipe.engine.cluster.options import ApptainerEnvironment, ClusterConfig, ShellEnvironment
-from medpipe.engine.cluster.resources import JobResources, resources_of
+from medpipe.engine.cluster.resources import JobResources, resources_of, resources_of_stage
 from medpipe.engine.workflow import LoadedWorkflow
 from medpipe.stages.stage import Stage
 
@@ -76,7 +76,7 @@ def plan_jobs(place: Place, done: Collection[str] = ()) -> list[Job]:
         if name not in todo:
             continue
         stage = workflow.values.stages[name]
-        resources = resources_of(cluster, name, stage.stage, stage.work)
+        resources = resources_of_stage(cluster, name, stage)
         needs = tuple(dict.fromkeys(needed for needed in workflow.needs[name] if needed in todo)) or checked
         arguments = (*run_words(place), f"--only={name}")
         parts = 1 if cluster.scheduler == "torchrun" else stage.parts(workflow.base) or resources.array

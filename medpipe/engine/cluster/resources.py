@@ -7,11 +7,11 @@ from typing import Any
 from medpipe.config.errors import Problem, raise_if_any
 from medpipe.config.suggestions import suggestion
 from medpipe.config.tree import MappingNode, Node, node_at
+from medpipe.engine.checking import check_batches
 from medpipe.engine.cluster.options import ClusterConfig, Resources
 from medpipe.engine.workflow import LoadedWorkflow
-from medpipe.stages.stage import Stage, find_all
+from medpipe.stages.stage import Stage
 from medpipe.stages.table import STAGES
-from medpipe.tasks.options import TrainingConfig
 
 # By what a kind of stage does: its job where nobody says anything else.
 DEFAULTS: Mapping[str, Resources] = {
@@ -45,8 +45,13 @@ class JobResources:
         return self.nodes * self.processes_per_node
 
 
-def resources_of(cluster: ClusterConfig, name: str, kind: str, work: str) -> JobResources:
-    """The layers for one stage, the later over the earlier."""
+def resources_of_stage(cluster: ClusterConfig, name: str, stage: Stage) -> JobResources:
+    """What the job of a stage gets."""
+    return resources_of(cluster, name, stage.stage, stage.work, spreads=stage.uses_processes)
+
+
+def resources_of(cluster: ClusterConfig, name: str, kind: str, work: str, *, spreads: bool = False) -> JobResources:
+    """The layers for one job, the later over the earlier. spreads: whether several processes share its work."""
     layers = [DEFAULTS[work], cluster.all, cluster.kinds.get(kind, Resources()), cluster.stages.get(name, Resources())]
     values: dict[str, Any] = {}
     for layer in layers:
@@ -62,7 +67,7 @@ def resources_of(cluster: ClusterConfig, name: str, kind: str, work: str) -> Job
         nodes=values["nodes"],
         gpus_per_node=gpus,
         gpu_type=values.get("gpu_type"),
-        processes_per_node=processes if work == "training" else 1,
+        processes_per_node=processes if spreads else 1,
         cpus_per_process=values["cpus_per_process"],
         memory_gib=values["memory_gib"],
         hours=values["hours"],
@@ -82,9 +87,11 @@ def check_cluster(workflow: LoadedWorkflow, cluster: ClusterConfig) -> None:
         *unknown_names(workflow.tree, "kinds", cluster.kinds, list(STAGES), "kinds of stage"),
         *unknown_names(workflow.tree, "stages", cluster.stages, list(workflow.values.stages), "stages"),
     ]
-    for name, stage in workflow.values.stages.items():
-        problems += shape_problems(workflow.tree, name, stage, resources_of(cluster, name, stage.stage, stage.work))
+    found = {name: resources_of_stage(cluster, name, stage) for name, stage in workflow.values.stages.items()}
+    for name, resources in found.items():
+        problems += shape_problems(workflow.tree, name, workflow.values.stages[name], resources)
     raise_if_any(problems)
+    check_batches(workflow, {name: resources.processes for name, resources in found.items()})
 
 
 def unknown_names(tree: MappingNode, key: str, given: Mapping[str, Any], known: list[str], what: str) -> list[Problem]:
@@ -100,18 +107,6 @@ def unknown_names(tree: MappingNode, key: str, given: Mapping[str, Any], known: 
 def shape_problems(tree: MappingNode, name: str, stage: Stage, resources: JobResources) -> list[Problem]:
     """What is wrong with the processes of one stage."""
     problems = []
-    node = place(tree, name, "training", "batch_size")
-    for training in find_all(stage, TrainingConfig):
-        if training.batch_size % resources.processes:
-            fitting = [count for count in range(1, training.batch_size + 1) if training.batch_size % count == 0]
-            problems.append(
-                Problem.at(
-                    node.origin,
-                    f"stage '{name}': the global batch of {training.batch_size} cannot be shared evenly by "
-                    f"{resources.nodes} nodes x {resources.processes_per_node} processes; use "
-                    f"{', '.join(map(str, fitting))} processes, or a batch_size that divides by {resources.processes}",
-                )
-            )
     if resources.gpus_per_node and resources.processes_per_node > resources.gpus_per_node:
         problems.append(
             Problem.at(
@@ -120,7 +115,7 @@ def shape_problems(tree: MappingNode, name: str, stage: Stage, resources: JobRes
                 "GPUs; give processes_per_node of at most gpus_per_node",
             )
         )
-    if stage.work != "training" and resources.nodes > 1:
+    if not stage.uses_processes and resources.nodes > 1:
         problems.append(
             Problem.at(
                 place(tree, name).origin,
