@@ -44,7 +44,7 @@ def medpipe(cluster: dict[str, str]) -> Medpipe:
         folder: Path, *arguments: str, timeout: float = 590, **variables: str
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "medpipe.cli", *arguments], cwd=folder, capture_output=True, text=True,
+            [sys.executable, "-m", "medpipe", *arguments], cwd=folder, capture_output=True, text=True,
             timeout=timeout, env=cluster | variables,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.cluster
 
-COMMAND = [sys.executable, "-m", "medpipe.cli", "doctor", "--cluster", "--json"]
+COMMAND = [sys.executable, "-m", "medpipe", "doctor", "--cluster", "--json"]
 LOOPBACK = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
 
 

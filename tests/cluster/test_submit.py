@@ -17,7 +17,10 @@ from safetensors.numpy import load_file
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 OVERLAY = str(Path(__file__).parent / "virtual.yaml")
-FOLDS = ["brachytherapy.folds={count: 3, run: [0, 1, 2]}", "predict.prediction.overlap=0.5"]
+VALUES = [
+    "brachytherapy.folds={count: 3, run: [0, 1, 2]}", "organs.training.batch_size=2", "predict.prediction.overlap=0.5",
+]  # fmt: skip
+TWO_TASKS = "cluster.stages={organs: {nodes: 2}}"
 NAME = 'it\'s "a" $(touch spoilt) 100%j'  # to shells, to directives of sbatch, and to Slurm's patterns
 
 
@@ -41,15 +44,14 @@ def started_and_done(run: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_demo_workflow_runs_through_with_the_scores_of_a_local_run(
-    tmp_path: Path, cache: Path, medpipe: Callable, wait_for_jobs: Callable
+    tmp_path: Path, cache: Path, cluster: dict[str, str], medpipe: Callable, wait_for_jobs: Callable
 ) -> None:
-    values = [*FOLDS, f"data.cache={cache}"]
-    submitted = medpipe(
-        tmp_path, "submit", "gynecologic_brachytherapy", "-o", "smoke", "-o", OVERLAY, "-n", NAME, *values
-    )
+    values = [*VALUES, f"data.cache={cache}"]
+    to_submit = ["submit", "gynecologic_brachytherapy", "-o", "smoke", "-o", OVERLAY, "-n", NAME, *values, TWO_TASKS]
+    submitted = medpipe(tmp_path, *to_submit)
     assert submitted.returncode == 0, submitted.stderr
     run = tmp_path / "runs" / "gynecologic_brachytherapy" / NAME
-    again = medpipe(tmp_path, "submit", "gynecologic_brachytherapy", "-o", "smoke", "-o", OVERLAY, "-n", NAME, *values)
+    again = medpipe(tmp_path, *to_submit)
     assert again.returncode == 1
     assert "still in the queue" in again.stderr
     wait_for_jobs(run)
@@ -67,15 +69,24 @@ def test_demo_workflow_runs_through_with_the_scores_of_a_local_run(
     parts = json.loads((run / "brachytherapy" / "done.json").read_text())
     assert {start["part"] for start in parts["starts"] if "part" in start} == {f"part {n} of 3" for n in (1, 2, 3)}
 
-    local = medpipe(tmp_path, "run", "gynecologic_brachytherapy", "-o", "smoke", "-n", "local", *values)
-    assert local.returncode == 0, local.stderr
+    record = json.loads((run / "record.json").read_text())
+    sizes = {
+        name: (session["processes"], session["nodes"]) for session in record["sessions"] for name in session["stages"]
+    }
+    assert sizes["organs"] == (2, 2)
+    assert sizes["pretrain"] == (1, 1)
+
+    local = ["gynecologic_brachytherapy", "-o", "smoke", "-n", "local", *values]
+    for words in (["run", *local, "--until", "pretrain"], ["run", *local]):
+        done = medpipe(tmp_path, *words)
+        assert done.returncode == 0, done.stderr
+        if "--until" in words:
+            subprocess.run([*TORCHRUN, "run", *local, "--only", "organs"], cwd=tmp_path, env=cluster, check=True)
     beside = run.parent / "local"
     scores = "evaluate/scores.csv"
     assert (run / scores).read_bytes() == (beside / scores).read_bytes()
 
-    nothing = medpipe(
-        tmp_path, "submit", "gynecologic_brachytherapy", "-o", "smoke", "-o", OVERLAY, "-n", NAME, *values
-    )
+    nothing = medpipe(tmp_path, *to_submit)
     assert nothing.returncode == 0
     assert "all 8 stages are finished" in nothing.stdout
 
@@ -83,8 +94,13 @@ def test_demo_workflow_runs_through_with_the_scores_of_a_local_run(
 STEPS = 40
 TRAINING = [
     "-o", "smoke", "-o", OVERLAY, "--until", "organs", f"organs.training.num_steps={STEPS}",
-    "organs.training.save_every_steps=4", "organs.training.batch_size=2",
+    "organs.training.save_every_steps=4", "organs.training.batch_size=2", TWO_TASKS,
 ]  # fmt: skip
+
+
+def plain(values: list[str]) -> list[str]:
+    """The values that a run without a cluster takes too."""
+    return [value for value in values if value not in ("-o", OVERLAY, "smoke", "--until", "organs", TWO_TASKS)]
 
 
 def rows(run: Path) -> int:
@@ -145,7 +161,14 @@ def test_requeued_stopped_and_killed_it_ends_with_the_undisturbed_weights(
 
     done = json.loads((run / "organs" / "done.json").read_text())
     outcomes = [start["outcome"] for start in done["starts"]]
-    assert outcomes == ["stopped by SIGTERM", "stopped by SIGTERM", "killed", "done"]
+    assert outcomes[:2] == ["stopped by SIGTERM"] * 2
+    assert outcomes[2] in (
+        "killed",
+        "failed",
+        "interrupted",
+        "stopped by request",
+    )  # the rank that led may survive the other
+    assert outcomes[3:] == ["done"]
     assert {start["job"] for start in done["starts"]} == {job}
     assert [start["restarts"] for start in done["starts"]] == [0, 1, 2, 3]
     assert [event["event"] for event in events_of(run)].count("requeue") == 3
@@ -154,9 +177,9 @@ def test_requeued_stopped_and_killed_it_ends_with_the_undisturbed_weights(
     table = (run / "organs" / "metrics.csv").read_text().splitlines()
     assert [int(row.split(",")[0]) for row in table[1:]] == list(range(1, STEPS + 1)), "each step once"
 
-    values = [value for value in values if value not in ("-o", OVERLAY, "smoke")]
-    undisturbed = medpipe(tmp_path, "run", "multi_organ_segmentation", "-o", "smoke", "-n", "undisturbed", *values)
-    assert undisturbed.returncode == 0, undisturbed.stderr
+    local = ["run", "multi_organ_segmentation", "-o", "smoke", "-n", "undisturbed", *plain(values)]
+    assert medpipe(tmp_path, *local, "--until", "intensity").returncode == 0
+    subprocess.run([*TORCHRUN, *local, "--only", "organs"], cwd=tmp_path, env=cluster, check=True, timeout=300)
     weights, expected = (
         load_file(run.parent / name / "organs" / "weights.safetensors") for name in ("disturbed", "undisturbed")
     )
@@ -166,14 +189,15 @@ def test_requeued_stopped_and_killed_it_ends_with_the_undisturbed_weights(
 def test_a_time_limit_near_saves_and_requeues_and_the_cap_ends_that(
     tmp_path: Path, cache: Path, medpipe: Callable, wait_for_jobs: Callable
 ) -> None:
-    limits = ["cluster.requeue={grace_seconds: 30, at_most: 1}", "cluster.stages={organs: {hours: 0.0166}}"]
+    limits = ["cluster.requeue={grace_seconds: 30, at_most: 1}", "cluster.stages={organs: {hours: 0.0166, nodes: 1}}"]
     values = [*TRAINING, f"data.cache={cache}", *limits, "organs.training.num_steps=4000"]
     submitted = medpipe(tmp_path, "submit", "multi_organ_segmentation", "-n", "limit", *values)
     assert submitted.returncode == 0, submitted.stderr
     run = tmp_path / "runs" / "multi_organ_segmentation" / "limit"
     wait_for_jobs(run)
     starts = json.loads((run / "organs" / "begun.json").read_text())["starts"]
-    assert [start["outcome"] for start in starts] == ["stopped by SIGUSR1"] * 2
+    assert len(starts) == 2
+    assert {start["outcome"] for start in starts} <= {"stopped by SIGUSR1", "stopped by the end of the job's time"}
     status = medpipe(tmp_path, "status", str(run)).stdout
     assert "more than requeue.at_most=1 allows" in status
     assert "submit again" in status

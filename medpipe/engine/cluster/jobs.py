@@ -117,5 +117,5 @@ def program(cluster: ClusterConfig, job: Job) -> tuple[str, ...]:
         gpu = ("--nv",) if environment.gpu and job.resources.gpus_per_node else ()
         return ("apptainer", "exec", *gpu, *binds, environment.image, "medpipe")
     if isinstance(environment, ShellEnvironment) and environment.venv is None and not environment.setup:
-        return (sys.executable, "-m", "medpipe.cli")
+        return (sys.executable, "-m", "medpipe")
     return ("medpipe",)

@@ -127,7 +127,7 @@ def shell_line(place: Place, job: Job) -> str:
         return (
             f"export MEDPIPE_EXIT_FILE=/tmp/medpipe-exit-code; torchrun --nnodes={resources.nodes} "
             f"--nproc-per-node={resources.processes_per_node} --node-rank=${{JOB_COMPLETION_INDEX:-0}} "
-            f"--master-addr={master(place, job)} --master-port={PORT} -m medpipe.cli {shell(words)}; code=$?; "
+            f"--master-addr={master(place, job)} --master-port={PORT} -m medpipe {shell(words)}; code=$?; "
             'if [ "$code" != 0 ] && [ -s "$MEDPIPE_EXIT_FILE" ]; then code=$(cat "$MEDPIPE_EXIT_FILE"); fi; '
             'exit "$code"'
         )

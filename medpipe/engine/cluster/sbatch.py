@@ -34,7 +34,7 @@ again() {  # again WORDS: put this job back into the queue, unless it was cancel
         tell requeue "$1"
         answer=$(scontrol requeue "$self" 2>&1) || case $answer in
             *pending*) ;; # whoever sent SIGTERM has put it back already
-            *) tell failed "scontrol requeue failed ($(tr -cd '[:alnum:] :_.,-' <<<"$answer")); start it by medpipe submit" ;;
+            *) tell failed "requeue failed ($(tr -cd '[:alnum:] :_.,-' <<<"$answer")); start it by medpipe submit" ;;
         esac
     fi
 }

@@ -50,7 +50,7 @@ def launcher(place: Place, job: Job) -> tuple[str, ...]:
     count = job.resources.processes_per_node
     if count == 1:
         return words
-    torchrun = ("torchrun", "--standalone", f"--nproc-per-node={count}", "-m", "medpipe.cli")
+    torchrun = ("torchrun", "--standalone", f"--nproc-per-node={count}", "-m", "medpipe")
     if words[0] == "apptainer":
         return (*words[:-1], *torchrun)
     return torchrun if words == ("medpipe",) else (words[0], "-m", "torch.distributed.run", *torchrun[1:])

@@ -44,7 +44,7 @@ def doctor_command(*, cluster: bool, runs: Path, cache: Path, as_json: bool) -> 
 def through_the_allocation() -> int:
     """The same command again, once on each task of the allocation that this shell holds."""
     tasks = os.environ.get("SLURM_NTASKS") or os.environ.get("SLURM_JOB_NUM_NODES", "1")
-    words = ["srun", f"--ntasks={tasks}", "--kill-on-bad-exit=1", sys.executable, "-m", "medpipe.cli", *sys.argv[1:]]
+    words = ["srun", f"--ntasks={tasks}", "--kill-on-bad-exit=1", sys.executable, "-m", "medpipe", *sys.argv[1:]]
     return subprocess.run(words).returncode
 
 
