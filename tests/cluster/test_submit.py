@@ -21,6 +21,7 @@ VALUES = [
     "brachytherapy.folds={count: 3, run: [0, 1, 2]}", "organs.training.batch_size=2", "predict.prediction.overlap=0.5",
 ]  # fmt: skip
 TWO_TASKS = "cluster.stages={organs: {nodes: 2}}"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "medpipe"]
 NAME = 'it\'s "a" $(touch spoilt) 100%j'  # to shells, to directives of sbatch, and to Slurm's patterns
 
 
