@@ -20,7 +20,8 @@ def gpu_findings() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         yield no_gpu(torch)
         return
-    driver = f"CUDA {torch.version.cuda}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}"
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))  # pyright: ignore[reportAttributeAccessIssue]
+    driver = f"CUDA {torch.version.cuda}, NCCL {nccl}"
     yield Finding("CUDA", "ok", f"{torch.cuda.device_count()} GPUs, {driver}")
     for index in range(torch.cuda.device_count()):
         yield from one_gpu(torch, index)
