@@ -15,6 +15,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer  # noqa: E402  # after the switches
 
+from medpipe import cli_machines  # noqa: E402
+from medpipe.cli_machines import Overlays, Overrides, RunName, RunsFolder, WorkflowArgument  # noqa: E402
+
 BANNER = "medpipe: medical imaging workflows from one YAML file. For research use only, not a medical device."
 
 DONE, FAILED, WRONG_COMMAND, WRONG_DATA, REQUEUE = 0, 1, 2, 3, 75  # exit codes
@@ -28,19 +31,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 the run failed, 2 the command or the YAML is wrong, 3 the data are wrong, "
     "75 stopped on request, start it again.",
 )
-
-WorkflowArgument = Annotated[str, typer.Argument(help="A workflow's file, or the name of one that comes with medpipe.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values to set, such as organs.training.num_steps=500."),
-]
-Overlays = Annotated[
-    list[str] | None, typer.Option("--overlay", "-o", help="Overlay file or name (demo, gpu, ...); may be repeated.")
-]
-RunsFolder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
-RunName = Annotated[
-    str | None, typer.Option("--name", "-n", help="Name of the run; default: the overlays' names, or 'default'.")
-]
 
 
 @app.command()
@@ -73,67 +63,8 @@ def run(
     )  # fmt: skip
 
 
-@app.command()
-def submit(
-    workflow: WorkflowArgument,
-    overrides: Overrides = None,
-    overlay: Overlays = None,
-    name: RunName = None,
-    runs: RunsFolder = Path("runs"),
-    until: Annotated[str | None, typer.Option(help="Up to this stage and what it needs.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, submit nothing.")] = False,
-) -> None:
-    """Send the stages that are not finished to a cluster, one job a stage; an overlay such as slurm says where."""
-    from medpipe.engine.cluster.slurm import SlurmFault
-    from medpipe.engine.cluster.submitting import submit_command
-
-    try:
-        code = submit_command(
-            workflow, overlay or [], overrides or [], runs=runs, name=name, until=until, dry_run=dry_run
-        )
-    except SlurmFault as error:
-        fail(str(error), FAILED)
-    raise typer.Exit(code)
-
-
-@app.command()
-def doctor(
-    cluster: Annotated[
-        bool, typer.Option("--cluster", help="Slurm too; inside an allocation all its nodes, and what joins them.")
-    ] = False,
-    runs: RunsFolder = Path("runs"),
-    cache: Annotated[Path, typer.Option(help="Folder of the cache, as data.cache.")] = Path(".cache/medpipe"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
-) -> None:
-    """Look whether this machine or cluster is fit for training; each line ok, warning or fault, with the way out."""
-    from medpipe.engine.doctor.examining import doctor_command
-
-    raise typer.Exit(doctor_command(cluster=cluster, runs=runs, cache=cache, as_json=as_json))
-
-
-RunFolder = Annotated[
-    Path, typer.Argument(exists=True, file_okay=False, help="A run's folder: runs/<workflow>/<name>.")
-]
-
-
-@app.command()
-def status(
-    run: RunFolder,
-    lines: Annotated[int, typer.Option(min=0, help="Last lines of each log of a stage that is under way.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
-) -> None:
-    """Show a run's stages: jobs, states, progress, last log lines, and what to do."""
-    from medpipe.engine.cluster.showing import status_command
-
-    raise typer.Exit(status_command(run, lines=lines, as_json=as_json))
-
-
-@app.command()
-def cancel(run: RunFolder) -> None:
-    """End a run's jobs on the cluster, waiting and running; what is saved stays."""
-    from medpipe.engine.cluster.cancelling import cancel_command
-
-    raise typer.Exit(cancel_command(run))
+for verb in (cli_machines.submit, cli_machines.status, cli_machines.cancel, cli_machines.doctor, cli_machines.bench):
+    app.command()(verb)
 
 
 @app.command()
@@ -417,32 +348,6 @@ def dose(
     }  # fmt: skip
     course = plan_of_command(plan, doses or [], references or [], predicted or [], options)
     raise typer.Exit(dose_command(course, output=output, force=force, as_json=as_json))
-
-
-class Benched(StrEnum):
-    attention = "attention"
-
-
-@app.command()
-def bench(
-    what: Annotated[Benched, typer.Argument(help="Whose kernels.")],
-    tune: Annotated[bool, typer.Option("--tune", help="Write the fastest of each case into the table.")] = False,
-    table: Annotated[Path | None, typer.Option(help="Table to write, for another place than the package.")] = None,
-    width: Annotated[list[int] | None, typer.Option(help="Of heads; may be repeated. Default: 16, 64, 128.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="That compile side by side.")] = 12,
-    result: Annotated[Path | None, typer.Option(help="JSON file for all times.")] = None,
-) -> None:
-    """Time the configurations of the GPU kernels on this machine's GPU, each checked first."""
-    try:
-        from medpipe.kernels.sigmoid_attention import tuning
-    except ModuleNotFoundError as error:
-        fail(f"medpipe bench {what}: {error}; install medpipe[triton]", FAILED)
-    target = (table or tuning.TABLE) if tune else None
-    try:
-        tuning.tune(width or [16, 64, 128], processes=processes, table=target, result=result)
-    except RuntimeError as error:
-        fail(f"medpipe bench {what}: {error}", FAILED)
-    print(f"written: {target}" if target else "the table is as it was; --tune writes it")
 
 
 def listed(values: list[str] | None) -> list[str]:

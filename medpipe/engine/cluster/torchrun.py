@@ -66,7 +66,7 @@ def run_in_order(place: Place, jobs: Sequence[Job], scripts: Mapping[str, Path],
                 f"{job.name} ended with exit code {code}; the same command goes on from there", style="yellow"
             )
             return code if code in (1, 2, 3, 75) else 1
-    console.print(f"all stages are finished: {place.run_folder}", highlight=False)
+    console.print(f"finished: {place.run_folder}", highlight=False)
     return 0
 
 
