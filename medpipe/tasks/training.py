@@ -7,6 +7,7 @@ the checkpoint: weights, optimiser, average, loss scaling.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -66,7 +67,10 @@ def fit(
     check_normalisation(task.network, config, processes)
     task.seed, task.optimise, task.processes, task.drops = seed, config, processes, drops(task.network)
     if state is None or state["step"] < config.num_steps or state["pending"] is not None:
-        run = StepBoundaries(task, config, folder, seed, should_stop, validate, on_step, state, processes)
+        is_sharded = config.strategy == "fsdp" and processes.size > 1
+        trained = deepcopy(task) if is_sharded else task  # in shards from there on; the caller's stays whole
+        run = StepBoundaries(trained, config, folder, seed, should_stop, validate, on_step, state, processes)
+        run.judged = task
         _train(run, dataset)
         if not run.finished:
             return FitResult(False, run.step, run.best_step, run.best_score)
