@@ -21,7 +21,8 @@ def shard(network: nn.Module, mesh: Any) -> None:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     _shard_large_blocks(network, mesh)
-    fully_shard(network, mesh=mesh)
+    # A teacher that is not learned from has no backward pass after which its weights would be spread again.
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
     for name in ENTRIES:
         if hasattr(network, name):
             register_fsdp_forward_method(network, name)

@@ -100,7 +100,8 @@ def _train(run: StepBoundaries, dataset: Any) -> None:
         loader = keyed_loader(
             dataset, batches, num_workers=config.num_workers, pin_memory=trainer.strategy.root_device.type == "cuda"
         )
-        lay_out(run.task, trainer.strategy.root_device)  # before DDP looks at how the weights lie in memory
+        if run.judged is run.task:  # FSDP takes contiguous weights alone
+            lay_out(run.task, trainer.strategy.root_device)  # before DDP looks at how the weights lie in memory
         try:
             if len(batches):
                 trainer.fit(run.task, loader)
