@@ -34,6 +34,9 @@ class DataConfig(Config):
     source: Literal["files", "phantom"] = "files"
     root: Path | None = execution(None)  # the folder below which each manifest's own folder lies
     cache: Path = execution(Path(".cache/medpipe"))  # phantoms, prepared volumes, content hashes: all can be deleted
+    scratch: Path | None = execution(
+        None, description="a folder on a disk of each node, to which prepared cases are copied before a training"
+    )
     phantom: PhantomSource = Field(default_factory=PhantomSource)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medpipe.stages.stage import StageRun, StopRequested, cores
 from medpipe.tasks.options import TrainingConfig
+from medpipe.tasks.world import place_in_array
 
 if TYPE_CHECKING:
     from medpipe.datasets.cases import Case
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 def prepare(
     run: StageRun, cases: "Sequence[Case]", preprocessing: "Preprocessing", jobs: int | None
 ) -> "list[PreparedCase]":
-    """The cases on the prepared grid, from the cache or made now, with progress; processes share them out."""
+    """The cases on the prepared grid, from the cache or made now, with progress; processes share them out.
+
+    They lie in `data.scratch` afterwards, where there is one.
+    """
     from medpipe.datasets.prepared import prepare_cases
+    from medpipe.datasets.scratch import copy_to_scratch, from_scratch
 
     processes = run.processes
     own = processes.share(cases)
@@ -31,6 +36,7 @@ def prepare(
                 preprocessing,
                 run.data,
                 jobs=cores(jobs, processes),
+                first=place_in_array(len(own)),
                 on_case=lambda case: progress.advance(),
                 should_stop=run.should_stop,
             )
@@ -38,7 +44,14 @@ def prepare(
             is_stopped = True
     if processes.any(is_stopped):
         raise StopRequested(run.name)
-    return processes.merge_shares(prepared)
+    prepared = processes.merge_shares(prepared)
+    scratch = run.data.scratch
+    if scratch is None:
+        return prepared
+    world = processes.world
+    copy_to_scratch(prepared[world.local_rank :: world.local_size], scratch)
+    processes.wait()
+    return from_scratch(prepared, scratch)
 
 
 def train(

@@ -87,6 +87,9 @@ class MaskedPretraining(Task):
         # In the checkpoint as a part of the task, never in an optimiser.
         self.teacher = deepcopy(network).requires_grad_(False) if masking.teacher else None
 
+    def companions(self) -> tuple[nn.Module, ...]:
+        return () if self.teacher is None else (self.teacher,)
+
     @property
     def block(self) -> Size:
         """Voxels (D, H, W) of a block."""

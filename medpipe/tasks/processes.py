@@ -47,6 +47,9 @@ class Processes:
         self._done = threading.Event()
         self._failed = False  # nobody listens any more
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Processes":
+        return self  # a connection; copies of what holds it share it
+
     @property
     def rank(self) -> int:
         return self.world.rank

@@ -18,6 +18,7 @@ from medpipe.tasks.metrics_file import MetricsFile
 from medpipe.tasks.options import TrainingConfig
 from medpipe.tasks.processes import Processes
 from medpipe.tasks.schedules import schedule_factor
+from medpipe.tasks.sharding import load_optimiser_state, optimiser_state, whole_tensors
 from medpipe.tasks.task import Task
 
 # Figures of whole-volume validation after a step; None where it was stopped half-way.
@@ -59,6 +60,8 @@ class StepBoundaries(Callback):
     ) -> None:
         self.task, self.config, self.folder, self.seed = task, config, folder, seed
         self.processes = processes
+        # What validation sees: of weights in shards, a whole copy that every process fills beforehand.
+        self.judged = task
         self.should_stop, self.validate, self.on_step = should_stop, validate, on_step
         self.step: int = 0 if state is None else state["step"]
         self.best_step: int | None = None if state is None else state["best_step"]
@@ -83,7 +86,7 @@ class StepBoundaries(Callback):
         if self.config.ema_decay is not None:
             self.average = WeightAverage(self.task.network, self.config.ema_decay)
         if self._state is not None:
-            trainer.strategy.load_optimizer_state_dict({"optimizer_states": [self._state["optimiser"]]})
+            load_optimiser_state(trainer.optimizers[0], self._state["optimiser"])
             trainer.precision_plugin.load_state_dict(self._state["loss_scaling"])
             if self.average is not None:
                 self.average.load_state_dict(self._state["average"])
@@ -193,17 +196,22 @@ class StepBoundaries(Callback):
     def _validated(self) -> dict[str, float] | None:
         """Figures of a validation with the weights to hand over; keeps these where they are the best so far."""
         assert self.validate is not None
-        if self.average is None:
+        average = self.average
+        if self.judged is not self.task:
+            weights = whole_tensors(self.task.network.state_dict() if average is None else average.state_dict())
+            self.judged.to(self.task.device).network.load_state_dict(weights)
+            return self._judged(weights)
+        if average is None:
             return self._judged(self.task.network.state_dict())
-        with self.average.applied():
-            return self._judged(self.average.state_dict())
+        with average.applied():
+            return self._judged(average.state_dict())
 
     def _judged(self, weights: dict[str, Tensor]) -> dict[str, float] | None:
         assert self.validate is not None
-        self.task.eval()
+        self.judged.eval()
         with torch.no_grad():
             figures = self.validate(self.step)
-        self.task.train()
+        self.judged.train()
         if self.processes.any(figures is None) or figures is None:
             return None
         score = figures.get(self.task.best_metric, math.nan)
@@ -227,10 +235,10 @@ class StepBoundaries(Callback):
             "format": FORMAT,
             "step": self.step,
             "identity": identity_of(self.config, self.seed),
-            "weights": trainer.strategy.lightning_module_state_dict(),
-            "optimiser": trainer.strategy.optimizer_state(trainer.optimizers[0]),
+            "weights": whole_tensors(self.task.state_dict()),
+            "optimiser": optimiser_state(trainer.optimizers[0]),
             "loss_scaling": trainer.precision_plugin.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else whole_tensors(self.average.state_dict()),
             "best_step": self.best_step,
             "best_score": self.best_score,
             "pending": self.pending,

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from medpipe.tasks.dropout import KeyedDropout
 from medpipe.tasks.options import TrainingConfig
 from medpipe.tasks.processes import ALONE, Processes
+from medpipe.tasks.sharding import shard
 from medpipe.tasks.totals import Sums, Totals, alone, split_batch, total_counts
 
 ENCODER_PREFIX = "backbone.encoder."
@@ -92,6 +93,16 @@ class Task(LightningModule, ABC):
     def optimizer_zero_grad(self, *_: Any) -> None:
         """Nothing: Lightning would call this between the parts; the gradients are zeroed before a step."""
 
+    def configure_model(self) -> None:
+        """Spread the weights over the processes, where the strategy is fsdp."""
+        if self.optimise is not None and self.optimise.strategy == "fsdp" and self.processes.size > 1:
+            for network in (self.network, *self.companions()):
+                shard(network, self.device_mesh["data_parallel"])  # type: ignore[index]
+
+    def companions(self) -> tuple[nn.Module, ...]:
+        """Networks beside the one that learns, of the same form."""
+        return ()
+
     def configure_optimizers(self) -> Optimizer:
         assert self.optimise is not None, "fit sets the values"
         return build_optimiser(self.network, self.optimise)
@@ -139,7 +150,7 @@ def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[st
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.squeeze().ndim > 1 and not name.endswith("bias")
+            decays = sum(side > 1 for side in parameter.shape) > 1 and not name.endswith("bias")
             groups.setdefault((name.startswith(ENCODER_PREFIX), decays), []).append(parameter)
     return [
         {

@@ -7,6 +7,7 @@ the checkpoint: weights, optimiser, average, loss scaling.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -66,7 +67,10 @@ def fit(
     check_normalisation(task.network, config, processes)
     task.seed, task.optimise, task.processes, task.drops = seed, config, processes, drops(task.network)
     if state is None or state["step"] < config.num_steps or state["pending"] is not None:
-        run = StepBoundaries(task, config, folder, seed, should_stop, validate, on_step, state, processes)
+        is_sharded = config.strategy == "fsdp" and processes.size > 1
+        trained = deepcopy(task) if is_sharded else task  # in shards from there on; the caller's stays whole
+        run = StepBoundaries(trained, config, folder, seed, should_stop, validate, on_step, state, processes)
+        run.judged = task
         _train(run, dataset)
         if not run.finished:
             return FitResult(False, run.step, run.best_step, run.best_score)
@@ -96,7 +100,8 @@ def _train(run: StepBoundaries, dataset: Any) -> None:
         loader = keyed_loader(
             dataset, batches, num_workers=config.num_workers, pin_memory=trainer.strategy.root_device.type == "cuda"
         )
-        lay_out(run.task, trainer.strategy.root_device)  # before DDP looks at how the weights lie in memory
+        if run.judged is run.task:  # FSDP takes contiguous weights alone
+            lay_out(run.task, trainer.strategy.root_device)  # before DDP looks at how the weights lie in memory
         try:
             if len(batches):
                 trainer.fit(run.task, loader)

@@ -153,3 +153,12 @@ def batch_problem(batch_size: int, num_processes: int) -> str | None:
         f"batch_size {batch_size} is the batch of all processes together and does not divide by {num_processes} "
         f"processes; start {', '.join(map(str, fitting))} of them, or set batch_size to {nearest}"
     )
+
+
+def place_in_array(count: int, environment: Mapping[str, str] | None = None) -> int:
+    """Where in `count` items this job of an array of Slurm begins, so that its jobs begin apart; 0 outside of one."""
+    values = os.environ if environment is None else environment
+    if "SLURM_ARRAY_TASK_ID" not in values:
+        return 0
+    place = _number(values, "SLURM_ARRAY_TASK_ID") - _number(values, "SLURM_ARRAY_TASK_MIN", 0)
+    return count * place // max(1, _number(values, "SLURM_ARRAY_TASK_COUNT", 1)) % max(1, count)
