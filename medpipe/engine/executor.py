@@ -22,7 +22,7 @@ from medpipe.engine.workflow import LoadedWorkflow
 from medpipe.geometry.atomic import written_beside
 from medpipe.stages.report import REPORT_FILE
 from medpipe.stages.stage import StopRequested
-from medpipe.tasks.processes import ALONE, Processes
+from medpipe.tasks.processes import ALONE, Processes, ProcessLost
 
 log = logging.getLogger("medpipe.engine")
 
@@ -197,6 +197,10 @@ def end_is_noted(directory: RunDirectory, name: str, session: str, stop: StopFla
         outcome = f"stopped by {stop.reason()}"
         log.info(outcome)
         raise StopRequested(name) from stopped
+    except ProcessLost:
+        outcome = "a process was lost"
+        log.exception(outcome)
+        raise
     except Exception:
         outcome = "failed"
         log.exception("the stage failed")

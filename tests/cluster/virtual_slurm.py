@@ -51,6 +51,7 @@ KillWait={kill_wait}
 SlurmctldTimeout=30
 SlurmdTimeout=60
 MinJobAge=3600
+MessageTimeout=60
 """
 
 

@@ -158,9 +158,13 @@ def prologue(place: Place) -> str:
 
 
 def work(place: Place, job: Job) -> str:
-    """The command itself, under srun: one process a task, all ended when one ends badly."""
+    """The command itself, under srun: one process a task.
+
+    The processes end together by themselves, each with its word; what is left a minute after the first is ended.
+    --kill-on-bad-exit=1 would send SIGTERM to one that is about to leave in good order.
+    """
     words = (*program(place.cluster, job), *job.arguments)
-    srun = ("srun", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus_per_process}", *words)
+    srun = ("srun", "--kill-on-bad-exit=0", "--wait=60", f"--cpus-per-task={job.resources.cpus_per_process}", *words)
     if not job.is_array:
         return f"{command(srun)}\nend_job $?"
     part = f'--part="$SLURM_ARRAY_TASK_ID/{job.parts}"'
