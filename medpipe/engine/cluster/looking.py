@@ -98,8 +98,10 @@ def view_of(run_folder: Path, name: str, job: SubmittedJob | None, known: dict[s
     )
     events = [event for path in sorted((folder / "events").glob(f"{job.job}*.jsonl")) for event in read_events(path)]
     events.sort(key=lambda event: event["time"])
-    view.restarts = sum(event["event"] == "requeue" for event in events)
-    view.interruptions = [event for event in events if event["event"] in ("requeue", "death", "gave_up", "failed")]
+    view.restarts = max((event["restart"] for event in events), default=0)
+    view.interruptions = [
+        event for event in events if event["event"] in ("requeue", "ended", "death", "gave_up", "failed")
+    ]
     if events:
         view.last_event, view.event_text = events[-1]["event"], events[-1]["text"]
     if view.logs:

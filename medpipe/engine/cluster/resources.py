@@ -61,7 +61,7 @@ def resources_of(cluster: ClusterConfig, name: str, kind: str, work: str, *, spr
     if work == "cpu":  # what `all` says of GPUs is meant for the stages that use them
         own = [layer for layer in layers[2:] if layer.gpus_per_node is not None]
         values["gpus_per_node"] = own[-1].gpus_per_node if own else 0
-    gpus: int = values["gpus_per_node"]
+    gpus = int(values["gpus_per_node"] or 0)
     processes = values.get("processes_per_node") or max(1, gpus)
     return JobResources(
         nodes=values["nodes"],

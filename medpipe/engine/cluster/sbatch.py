@@ -27,15 +27,12 @@ tell() {  # tell EVENT WORDS: into this log, and into the file that `medpipe sta
         "$(date -u +%Y-%m-%dT%H:%M:%S+00:00)" "$1" "$restarts" "${code:-0}" "${SLURMD_NODENAME:-}" "$2" >>"$events"
 }
 
-again() {  # again WORDS: put this job back into the queue, unless it was cancelled
-    if scontrol show job "$self" -o | grep -q 'JobState=CANCELLED'; then
-        tell cancelled "cancelled, not started again"
-    else
+again() {  # again WORDS: put this job back into the queue, unless Slurm is ending it: cancelled, or put back from outside
+    if scontrol show job "$self" -o | grep -q 'JobState=RUNNING'; then
         tell requeue "$1"
-        answer=$(scontrol requeue "$self" 2>&1) || case $answer in
-            *pending*) ;; # whoever sent SIGTERM has put it back already
-            *) tell failed "requeue failed ($(tr -cd '[:alnum:] :_.,-' <<<"$answer")); start it by medpipe submit" ;;
-        esac
+        scontrol requeue "$self" || tell failed "scontrol requeue failed, see above; start it by medpipe submit"
+    else
+        tell ended "ended from outside: cancelled, or already back in the queue"
     fi
 }
 
