@@ -27,7 +27,7 @@ tell() {  # tell EVENT WORDS: into this log, and into the file that `medpipe sta
         "$(date -u +%Y-%m-%dT%H:%M:%S+00:00)" "$1" "$restarts" "${code:-0}" "${SLURMD_NODENAME:-}" "$2" >>"$events"
 }
 
-again() {  # again WORDS: put this job back into the queue, unless Slurm is ending it: cancelled, or put back from outside
+again() {  # again WORDS: back into the queue, unless Slurm is ending the job: cancelled, or put back from outside
     if scontrol show job "$self" -o | grep -q 'JobState=RUNNING'; then
         tell requeue "$1"
         scontrol requeue "$self" || tell failed "scontrol requeue failed, see above; start it by medpipe submit"
