@@ -4,6 +4,7 @@
 #   make demo-vqa a small vision-language model trained, asked and scored on easy-vqa, within ten minutes on two cores
 #   make demo-colonoscopy   phases of made-up colonoscopies by nine temporal networks, ends in a report
 #   make test     all tests but the longest: those are in make test-long (stop and resume, real volumes, whole workflows)
+#   make test-cluster   those that need Slurm: installs a real one by apt where it is missing, runs it on this machine
 #   make check    ruff, pyright, import contract
 #   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup demo demo-vqa demo-colonoscopy test test-long check format bench wheel clean
+.PHONY: setup demo demo-vqa demo-colonoscopy test test-long test-cluster check format bench wheel clean
 
 setup: $(READY)
 
@@ -33,10 +34,19 @@ demo-colonoscopy: $(READY)
 	$(BIN)/medpipe run colonoscopy_phases --overlay demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not cluster"
 
 test-long: $(READY)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not cluster"
+
+# Debian's and Ubuntu's packages; installing them starts no service. Where they cannot be had, this fails.
+SLURM := slurmctld slurmd munged shellcheck
+test-cluster: $(READY)
+	@for program in $(SLURM); do command -v $$program >/dev/null || missing=yes; done; \
+	if [ "$$missing" ]; then echo "installing slurm-wlm, munge and shellcheck by apt"; apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge shellcheck >/dev/null; fi; \
+	for program in $(SLURM); do command -v $$program >/dev/null || { echo "$$program could not be installed" >&2; exit 1; }; done
+	$(BIN)/python -m pytest -m cluster
 
 check: $(READY)
 	$(BIN)/ruff format --check .

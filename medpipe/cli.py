@@ -15,6 +15,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer  # noqa: E402  # after the switches
 
+from medpipe import cli_machines  # noqa: E402
+from medpipe.cli_machines import Overlays, Overrides, RunName, RunsFolder, WorkflowArgument  # noqa: E402
+
 BANNER = "medpipe: medical imaging workflows from one YAML file. For research use only, not a medical device."
 
 DONE, FAILED, WRONG_COMMAND, WRONG_DATA, REQUEUE = 0, 1, 2, 3, 75  # exit codes
@@ -29,19 +32,6 @@ app = typer.Typer(
     "75 stopped on request, start it again.",
 )
 
-WorkflowArgument = Annotated[str, typer.Argument(help="A workflow's file, or the name of one that comes with medpipe.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values to set, such as organs.training.num_steps=500."),
-]
-Overlays = Annotated[
-    list[str] | None, typer.Option("--overlay", "-o", help="Overlay file or name (demo, gpu, ...); may be repeated.")
-]
-RunsFolder = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
-RunName = Annotated[
-    str | None, typer.Option("--name", "-n", help="Name of the run; default: the overlays' names, or 'default'.")
-]
-
 
 @app.command()
 def run(
@@ -54,6 +44,13 @@ def run(
     only: Annotated[str | None, typer.Option(help="Run this stage alone; what it takes from must be finished.")] = None,
     force: Annotated[list[str] | None, typer.Option(help="Repeat this stage and those that depend on it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and stop.")] = False,
+    part: Annotated[str | None, typer.Option(help="With --only: this job's share of the stage, such as 2/3.")] = None,
+    finish: Annotated[
+        int | None, typer.Option(min=1, help="With --only: bring so many parts together, if all are there.")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder that relative paths in the workflow start from. Default: its own.")
+    ] = None,
 ) -> None:
     """Run a workflow; finished stages are skipped, a stopped one goes on where it was."""
     from medpipe.engine.running import run_command
@@ -61,9 +58,13 @@ def run(
     raise typer.Exit(
         run_command(
             workflow, overlay or [], overrides or [], runs=runs, name=name, until=until, only=only,
-            force=tuple(force or ()), dry_run=dry_run, command=sys.argv[1:],
+            force=tuple(force or ()), dry_run=dry_run, command=sys.argv[1:], part=part, finish=finish, base=base,
         )
     )  # fmt: skip
+
+
+for verb in (cli_machines.submit, cli_machines.status, cli_machines.cancel, cli_machines.doctor, cli_machines.bench):
+    app.command()(verb)
 
 
 @app.command()
@@ -81,11 +82,19 @@ def check(
     overlay: Overlays = None,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Read every file of every case whole.")] = True,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    skip_checked: Annotated[
+        bool, typer.Option("--skip-checked", help="Data that were read whole and found good are not read again.")
+    ] = False,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder that relative paths in the workflow start from. Default: its own.")
+    ] = None,
 ) -> None:
     """Validate a workflow and all its data, without training."""
     from medpipe.engine.checking import check_command
 
-    raise typer.Exit(check_command(workflow, overlay or [], overrides or [], data=data, jobs=jobs))
+    raise typer.Exit(
+        check_command(workflow, overlay or [], overrides or [], data=data, jobs=jobs, base=base, again=not skip_checked)
+    )
 
 
 @app.command()
@@ -346,34 +355,24 @@ def dose(
     raise typer.Exit(dose_command(course, output=output, force=force, as_json=as_json))
 
 
-class Benched(StrEnum):
-    attention = "attention"
-
-
-@app.command()
-def bench(
-    what: Annotated[Benched, typer.Argument(help="Whose kernels.")],
-    tune: Annotated[bool, typer.Option("--tune", help="Write the fastest of each case into the table.")] = False,
-    table: Annotated[Path | None, typer.Option(help="Table to write, for another place than the package.")] = None,
-    width: Annotated[list[int] | None, typer.Option(help="Of heads; may be repeated. Default: 16, 64, 128.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="That compile side by side.")] = 12,
-    result: Annotated[Path | None, typer.Option(help="JSON file for all times.")] = None,
-) -> None:
-    """Time the configurations of the GPU kernels on this machine's GPU, each checked first."""
-    from medpipe.engine.benching import bench_command
-
-    raise typer.Exit(
-        bench_command(what.value, tune=tune, table=table, widths=width, processes=processes, result=result)
-    )
-
-
 def listed(values: list[str] | None) -> list[str]:
     """Repeated and comma-separated values of an option as one list."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
 
 
 def main() -> None:
-    """Run the command line; every expected fault becomes its message and its exit code."""
+    """Run the command line, and note its exit code where a launcher such as torchrun would lose it."""
+    try:
+        run_command_line()
+    except SystemExit as ended:
+        noted = os.environ.get("MEDPIPE_EXIT_FILE")
+        if noted and os.environ.get("RANK", "0") == "0":
+            Path(noted).write_text(f"{ended.code if isinstance(ended.code, int) else int(bool(ended.code))}\n")
+        raise
+
+
+def run_command_line() -> None:
+    """Every expected fault becomes its message and its exit code."""
     from medpipe.config.errors import ConfigError
     from medpipe.geometry.faults import DataFault, DataFaults
 

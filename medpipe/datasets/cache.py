@@ -1,7 +1,8 @@
 """Folders of derived files under a key of their content: built whole or not at all, checked before use.
 
-Two processes may build the same entry at once: each builds in a folder of its own, the first to finish gives its name,
-the other takes what is there. An entry whose files are not as long as its record says is built again.
+Any number of processes on any number of hosts may read and build at once. Each builds in a folder of its own, forces it
+to disk and renames it; the first to finish gives its name, the others take what is there. A lease keeps two from doing
+the same work (leases.py). An entry whose files are not as long as its record says is built again.
 """
 
 import json
@@ -11,6 +12,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from medpipe.datasets.leases import LEASE_SECONDS, leased
 
 RECORD = "record.json"
 
@@ -33,6 +36,18 @@ def cached_folder(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tupl
     if found is None:
         raise OSError(f"{folder}: the entry could not be read back after it was written; is the disk full?")
     return found, False
+
+
+def try_cached_folder(
+    folder: Path, build: Callable[[Path], dict[str, Any]], *, lease_seconds: float = LEASE_SECONDS
+) -> tuple[dict[str, Any], bool] | None:
+    """`cached_folder`, but None where another process, here or on another host, is building the entry."""
+    record = read_record(folder)
+    if record is not None:
+        return record, True
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with leased(folder.with_name(f".{folder.name}.lease"), lease_seconds) as is_ours:
+        return cached_folder(folder, build) if is_ours else None
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

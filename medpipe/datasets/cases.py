@@ -34,6 +34,9 @@ class DataConfig(Config):
     source: Literal["files", "phantom"] = "files"
     root: Path | None = execution(None)  # the folder below which each manifest's own folder lies
     cache: Path = execution(Path(".cache/medpipe"))  # phantoms, prepared volumes, content hashes: all can be deleted
+    scratch: Path | None = execution(
+        None, description="a folder on a disk of each node, to which prepared cases are copied before a training"
+    )
     phantom: PhantomSource = Field(default_factory=PhantomSource)
 
 
@@ -85,7 +88,8 @@ def list_cases(cases: CasesConfig, data: DataConfig, base: Path | None = None) -
 
     listed = list_all(load_manifest(cases.manifest, base), data)
     chosen = select_part(listed, cases.part, source=data.source)[: cases.max_cases]
-    return [replace(case, resample_labels=cases.resample_labels) for case in chosen]
+    resample = cases.resample_labels
+    return [case if case.resample_labels == resample else replace(case, resample_labels=resample) for case in chosen]
 
 
 def list_all(manifest: Manifest, data: DataConfig) -> list[Case]:

@@ -29,7 +29,7 @@ def list_layout(manifest: Manifest, folder: Path) -> list[Case]:
     faults: list[DataFault] = []
     cases = LISTERS[manifest.layout](manifest, folder, faults)
     if not manifest.structures:
-        cases = [replace(case, labels=None) for case in cases]
+        cases = [case if case.labels is None else replace(case, labels=None) for case in cases]
     cases = _with_patients(cases, manifest, folder, faults)
     for case_id, count in Counter(case.case_id for case in cases).items():
         if count > 1:
@@ -96,10 +96,10 @@ def list_table(manifest: Manifest, folder: Path, faults: list[DataFault]) -> lis
     """A CSV with columns case_id and image; patient_id, labels and split as far as known. Paths are relative to it."""
     table = folder / manifest.table
     label_values = _label_values(manifest, folder / "dataset.json", faults)
-    cases = []
+    root, cases = folder.absolute(), []
     for row in read_table(table, ("case_id", "image")):
-        image = (folder / row["image"]).absolute()
-        labels = (folder / row["labels"]).absolute() if row.get("labels") else None
+        image = root / row["image"]
+        labels = root / row["labels"] if row.get("labels") else None
         missing = [path for path in (image, labels) if path is not None and not path.exists()]
         faults += [
             DataFault(path, f"no such file; {table.name} names it for case {row['case_id']}") for path in missing

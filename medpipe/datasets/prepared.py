@@ -6,6 +6,7 @@ The cache holds HU, not normalised values: one entry serves every stage that sha
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medpipe.datasets.cache import cached_folder
+from medpipe.datasets.cache import try_cached_folder
 from medpipe.datasets.cases import Case, DataConfig
 from medpipe.datasets.content import content_key
 from medpipe.datasets.intensity import BODY_HU
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 CACHE_VERSION = 1
 # Voxels kept a structure to centre patches on, as nnU-Net keeps.
 NUM_SAMPLES = 10_000
+SECONDS_BETWEEN_LOOKS = 1.0  # for cases that other processes prepare
 BODY = "body"  # the name of the samples of the patient's body; no structure, since structures are in the manifest
 
 IMAGE, LABELS, SAMPLES = "image.npy", "labels.npy", "samples.npy"
@@ -89,30 +91,50 @@ def prepare_cases(
     data: DataConfig,
     *,
     jobs: int = 1,
+    first: int = 0,
     on_case: Callable[[PreparedCase], None] = lambda prepared: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[PreparedCase]:
     """The cases in order, each from the cache or made now; what a killed run has finished is not made again.
 
+    Several processes may do so at once, on several hosts: each passes over what another is making, and waits for it
+    at the end; what a process that died has begun is made by another after LEASE_SECONDS. first: where in the cases to
+    begin, so that they do not all look at the same ones.
+
     Raises the first case's DataFault (`check_cases` finds all at once), WorkerDied, StopRequested.
     """
     from medpipe.datasets.estimates import estimated_bytes
-    from medpipe.datasets.workers import work_through
+    from medpipe.datasets.workers import StopRequested, work_through
 
     cache = data.cache.expanduser().absolute()
-    prepared = work_through(
-        _prepare,
-        [_Request(case, preprocessing, cache) for case in cases],
-        names=[case.case_id for case in cases],
-        jobs=jobs,
-        what="preparing cases",
-        bytes_per_item=[estimated_bytes(case, preprocessing.spacing_mm) for case in cases],
-        should_stop=should_stop,
-        on_result=lambda index, result: on_case(result),
-    )
-    reused = sum(case.is_reused for case in prepared)
+    found: dict[int, PreparedCase] = {}
+    left = [*range(first, len(cases)), *range(first)]
+
+    def take(index: int, result: PreparedCase | None) -> None:
+        if result is not None:
+            found[index] = result
+            on_case(result)
+
+    while left:
+        work_through(
+            _prepare,
+            [_Request(cases[index], preprocessing, cache) for index in left],
+            names=[cases[index].case_id for index in left],
+            jobs=jobs,
+            what="preparing cases",
+            bytes_per_item=[estimated_bytes(cases[index], preprocessing.spacing_mm) for index in left],
+            should_stop=should_stop,
+            on_result=lambda place, result, round_=tuple(left): take(round_[place], result),
+        )
+        left = [index for index in left if index not in found]
+        if left:
+            logger.info("waiting for %d cases that other processes prepare", len(left))
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            if should_stop():
+                raise StopRequested(f"{len(left)} cases left to other processes")
+    reused = sum(case.is_reused for case in found.values())
     logger.info("prepared %d cases: %d made now, %d reused from %s", len(cases), len(cases) - reused, reused, cache)
-    return prepared
+    return [found[index] for index in range(len(cases))]
 
 
 def prepared_key(case: Case, preprocessing: Preprocessing, cache: Path | None) -> str:
@@ -121,11 +143,15 @@ def prepared_key(case: Case, preprocessing: Preprocessing, cache: Path | None) -
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
-def _prepare(request: _Request) -> PreparedCase:
+def _prepare(request: _Request) -> PreparedCase | None:
+    """None where another process is making it."""
     case, preprocessing, cache = request
     key = prepared_key(case, preprocessing, cache)
     folder = cache / "prepared" / key
-    record, is_reused = cached_folder(folder, lambda temporary: _build(case, preprocessing, key, temporary))
+    made = try_cached_folder(folder, lambda temporary: _build(case, preprocessing, key, temporary))
+    if made is None:
+        return None
+    record, is_reused = made
     return PreparedCase(
         case_id=case.case_id,
         patient_id=case.patient_id,

@@ -1,7 +1,7 @@
 """What is refused at the door: a workflow that does not fit its manifests, and data that no stage should see."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,21 +16,25 @@ from medpipe.engine.identity import identity_of
 from medpipe.engine.question_data import check_question_set
 from medpipe.engine.workflow import LoadedWorkflow, load_workflow
 from medpipe.geometry.faults import DataFault, DataFaults
-from medpipe.stages.stage import cores, write_json
+from medpipe.stages.stage import cores, find_all, write_json
+from medpipe.tasks.options import TrainingConfig
+from medpipe.tasks.world import batch_problem, world_of_environment
 
 
 def check_command(
-    reference: str, overlays: Sequence[str], overrides: Sequence[str], *, data: bool, jobs: int | None
-) -> int:
+    reference: str, overlays: Sequence[str], overrides: Sequence[str], *, data: bool, jobs: int | None,
+    base: Path | None = None, again: bool = True,
+) -> int:  # fmt: skip
     """`medpipe check`: validate the workflow, then read every file of its cases whole. Returns the exit code."""
-    workflow = load_workflow(reference, overlays, overrides)
+    workflow = load_workflow(reference, overlays, overrides, base=base)
     check_manifests(workflow)
     stages = workflow.values.stages
+    check_batches(workflow, dict.fromkeys(stages, world_of_environment().size))
     print(f"{workflow.path}: {len(stages)} stages, valid")
     if not data:
         return 0
     console = Console(soft_wrap=True)
-    faults = check_data(workflow, stages, jobs=jobs, console=console, show_cases=True)
+    faults = check_data(workflow, stages, jobs=jobs, console=console, show_cases=again)
     if faults:
         print(f"{len(faults)} faults:", file=sys.stderr)
         for fault in faults:
@@ -53,6 +57,23 @@ def check_manifests(workflow: LoadedWorkflow) -> None:
                     problems.append(
                         Problem.at(node.origin, f"'{structure}' is not in the manifest {cases.manifest}{hint}")
                     )
+    raise_if_any(problems)
+
+
+def check_batches(workflow: LoadedWorkflow, processes: Mapping[str, int]) -> None:
+    """Refuse a global batch that the processes of its stage cannot share, with the place in the workflow.
+
+    processes: stage -> how many run it together (nodes x processes a node); stages that it does not name are not looked
+    at, nor those that train nothing. Raises ConfigError.
+    """
+    problems: list[Problem] = []
+    for name, count in processes.items():
+        for training in find_all(workflow.values.stages[name], TrainingConfig):
+            problem = batch_problem(training.batch_size, count)
+            if problem is not None:
+                places = (("stages", name, "training", "batch_size"), ("stages", name))
+                node = next(found for place in places if (found := node_at(workflow.tree, place)) is not None)
+                problems.append(Problem.at(node.origin, f"stage '{name}': {problem}"))
     raise_if_any(problems)
 
 

@@ -4,33 +4,42 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from medpipe.datasets.procedures import procedures_identity
 from medpipe.engine.fingerprint import fingerprint
+from medpipe.engine.following import run_together, stage_run
 from medpipe.engine.identity import case_identities, question_identities
 from medpipe.engine.ledger import StageLedger
 from medpipe.engine.output import RunOutput, duration, logged_to
-from medpipe.engine.record import now, peak_memory_mib
+from medpipe.engine.record import job_facts, now, peak_memory_mib
 from medpipe.engine.run_directory import RunDirectory
 from medpipe.engine.signals import StopFlag
 from medpipe.engine.workflow import LoadedWorkflow
 from medpipe.geometry.atomic import written_beside
 from medpipe.stages.report import REPORT_FILE
-from medpipe.stages.stage import StageRun, StopRequested
+from medpipe.stages.stage import StopRequested
+from medpipe.tasks.processes import ALONE, Processes, ProcessLost
 
 log = logging.getLogger("medpipe.engine")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages to run: all, those that `until` needs, or `only` one whose inputs are there; `force` repeats."""
+    """Which stages to run: all, those that `until` needs, or `only` one whose inputs are there; `force` repeats.
+
+    With `only`, `part` (index from 0, count) is one job's share of the stage, and `finish` brings that many parts
+    together once all are there.
+    """
 
     until: str | None = None
     only: str | None = None
     force: tuple[str, ...] = ()
+    part: tuple[int, int] | None = None
+    finish: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,17 +89,27 @@ def run_workflow(
     output: RunOutput,
     stop: StopFlag,
     command: Sequence[str],
+    processes: Processes = ALONE,
 ) -> bool:
-    """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop."""
-    with directory.locked():
+    """Run what has to be run. True when all that was asked for is done; raises StopRequested when asked to stop.
+
+    Of several processes the first one is here; the others are in `follow`, and take part in the stages that say so.
+    """
+    with directory.locked_for(selection.only, selection.part, selection.finish):
         plans = plan_run(workflow, directory, selection)
         check_inputs_are_there(plans, workflow, selection)
         todo = [plan for plan in plans if plan.selected and plan.state != "done"]
         if not todo:
             output.console.print(f"nothing to do: {len([p for p in plans if p.selected])} stages are finished")
             return True
+        if selection.finish and not all_parts_are_there(directory, todo[0], selection.finish, output):
+            return True
         record = directory.open_session(
-            workflow=workflow.values.workflow, seed=workflow.values.seed, command=list(command)
+            workflow=workflow.values.workflow,
+            seed=workflow.values.seed,
+            command=list(command),
+            processes=processes.size,
+            nodes=processes.world.num_nodes,
         )
         directory.write_workflow(workflow.text())
         outcome = "failed"
@@ -100,10 +119,10 @@ def run_workflow(
         try:
             for plan in plans:
                 if plan.selected:
-                    run_stage(plan, workflow, directory, output, stop, record)
+                    run_stage(plan, workflow, directory, output, stop, record, processes, selection)
             outcome = "done"
         except StopRequested:
-            outcome = f"stopped by {stop.received.name if stop.received else 'request'}"
+            outcome = f"stopped by {stop.reason()}"
             raise
         finally:
             directory.close_session(record, outcome)
@@ -130,42 +149,84 @@ def run_stage(
     output: RunOutput,
     stop: StopFlag,
     record: dict[str, Any],
+    processes: Processes,
+    selection: Selection,
 ) -> None:
-    """Run one stage, or say that it is finished."""
+    """Run one stage, one job's part of it, or what brings its parts together; or say that it is finished."""
+    part = selection.part
     ledger, stage = directory.ledger(plan.name), workflow.values.stages[plan.name]
     if plan.state == "done":
         output.console.print(f"[bold]{plan.name}[/bold] is finished, skipped", highlight=False)
         return
+    if part and ledger.part_is_done(plan.fingerprint, part):
+        output.console.print(f"[bold]{plan.name}[/bold], {part_name(part)}, is finished, skipped", highlight=False)
+        return
     if stop.is_set():
         raise StopRequested(plan.name)
-    state = ledger.begin(plan.fingerprint, {"started": now()})
+    session = record["sessions"][-1]["id"]
+    with directory.briefly_locked(plan.name):  # the jobs of an array begin the stage together
+        facts = {"id": session, "started": now(), "outcome": "killed", **job_facts()}
+        state = ledger.begin(plan.fingerprint, facts | ({"part": part_name(part)} if part else {}))
     how = {"begun": ", goes on where it stopped", "done": " is finished with these values from before, taken back"}
-    output.console.print(f"[bold]{plan.name}[/bold] ({stage.stage}){how.get(state, '')}", highlight=False)
+    share = f", {part_name(part)}" if part else ""
+    output.console.print(f"[bold]{plan.name}[/bold] ({stage.stage}){share}{how.get(state, '')}", highlight=False)
     if state == "done":
         return
-    run = StageRun(
-        name=plan.name,
-        folder=ledger.folder,
-        seed=workflow.values.seed,
-        data=workflow.values.data,
-        inputs={ref.from_: directory.ledger(ref.from_).folder for ref in stage.references()},
-        output=output,
-        should_stop=stop.is_set,
-        base=workflow.base,
-        context=report_context(workflow, directory, record),
-    )
+    context = report_context(workflow, directory, record)
+    run = stage_run(plan.name, workflow, directory, output, stop, processes, context, part)
     began = time.monotonic()
-    with logged_to(ledger.folder / "log.jsonl", output.console):
-        try:
-            stage.run(run)
-        except StopRequested as stopped:
-            log.info("stopped on request")
-            raise StopRequested(plan.name) from stopped
-        except Exception:
-            log.exception("the stage failed")
-            (ledger.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            raise
-    finish(ledger, plan, stage.stage, time.monotonic() - began, record, output)
+    log_name = f"log-part-{part[0] + 1}-of-{part[1]}.jsonl" if part else "log.jsonl"
+    with logged_to(ledger.folder / log_name, output.console), end_is_noted(directory, plan.name, session, stop):
+        run_together(stage, run)
+    if part:
+        ledger.finish_part(plan.fingerprint, part, {"seconds": round(time.monotonic() - began, 1), "finished": now()})
+        output.console.print(f"  {part_name(part)} done", highlight=False, style="dim")
+        return
+    seconds = time.monotonic() - began + (ledger.seconds_of_parts(selection.finish) if selection.finish else 0.0)
+    finish(ledger, plan, stage.stage, seconds, record, output)
+
+
+@contextmanager
+def end_is_noted(directory: RunDirectory, name: str, session: str, stop: StopFlag) -> Iterator[None]:
+    """Say in the ledger and the stage's log how this start of a stage ended; a killed one never comes to that."""
+    outcome, ledger = "interrupted", directory.ledger(name)
+    try:
+        yield
+        outcome = "done"
+    except StopRequested as stopped:
+        outcome = f"stopped by {stop.reason()}"
+        log.info(outcome)
+        raise StopRequested(name) from stopped
+    except ProcessLost:
+        outcome = "a process was lost"
+        log.exception(outcome)
+        raise
+    except Exception:
+        outcome = "failed"
+        log.exception("the stage failed")
+        (ledger.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+    finally:
+        with directory.briefly_locked(name):
+            ledger.end_start(session, outcome)
+
+
+def all_parts_are_there(directory: RunDirectory, plan: Plan, count: int, output: RunOutput) -> bool:
+    """Whether every job of an array has finished its part of the stage; says which have not."""
+    ledger = directory.ledger(plan.name)
+    missing = [index + 1 for index in range(count) if not ledger.part_is_done(plan.fingerprint, (index, count))]
+    if missing:
+        numbers = ", ".join(map(str, missing))
+        output.console.print(
+            f"{plan.name}: part {numbers} of {count} not finished yet; the last one brings them together",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    return not missing
+
+
+def part_name(part: tuple[int, int]) -> str:
+    """As a person counts: part 1 of 3."""
+    return f"part {part[0] + 1} of {part[1]}"
 
 
 def report_context(workflow: LoadedWorkflow, directory: RunDirectory, record: dict[str, Any]) -> dict[str, Any]:

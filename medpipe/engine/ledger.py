@@ -92,12 +92,22 @@ class StageLedger:
         self.set_aside()
         shutil.rmtree(self._superseded(fingerprint), ignore_errors=True)
 
+    def end_start(self, number: str, outcome: str) -> None:
+        """Say how a start ended; until then it counts as killed."""
+        begun = read_json(self.folder / "begun.json")
+        if begun is None:
+            return
+        for start in begun["starts"]:
+            if start.get("id") == number:
+                start["outcome"] = outcome
+        write_json(self.folder / "begun.json", begun)
+
     def finish(self, fingerprint: str, facts: dict[str, Any]) -> None:
         """Write `done.json` with the checksum of every output."""
         outputs = {
             str(path.relative_to(self.folder)): {"bytes": path.stat().st_size, "sha256": checksum(path)}
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and path.name not in OWN_FILES and not path.name.startswith(".")
+            if path.is_file() and path.name not in OWN_FILES and not path.name.startswith((".", "log-part-"))
         }
         begun = read_json(self.folder / "begun.json") or {}
         write_json(
@@ -105,9 +115,28 @@ class StageLedger:
             {"fingerprint": fingerprint, **facts, "starts": begun.get("starts", []), "outputs": outputs},
         )
 
+    def finish_part(self, fingerprint: str, part: tuple[int, int], facts: dict[str, Any]) -> None:
+        """Note that one job's share of the stage is done: `.part-<number>-of-<count>.json`."""
+        write_json(self._part(part), {"fingerprint": fingerprint, **facts})
+
+    def part_is_done(self, fingerprint: str, part: tuple[int, int]) -> bool:
+        """Whether that share was finished with this fingerprint."""
+        return (read_json(self._part(part)) or {}).get("fingerprint") == fingerprint
+
+    def seconds_of_parts(self, count: int) -> float:
+        """What the jobs of an array spent together."""
+        return sum((read_json(self._part((index, count))) or {}).get("seconds", 0.0) for index in range(count))
+
+    def parts_done(self) -> int:
+        """How many shares are done, whatever their fingerprint: for a look from outside."""
+        return len(list(self.folder.glob(".part-*-of-*.json")))
+
     def done(self) -> dict[str, Any]:
         """The content of `done.json`; empty where the stage is not done."""
         return read_json(self.folder / "done.json") or {}
+
+    def _part(self, part: tuple[int, int]) -> Path:
+        return self.folder / f".part-{part[0] + 1}-of-{part[1]}.json"
 
     def _superseded(self, fingerprint: str) -> Path:
         return self.run_folder / "superseded" / f"{self.name}-{fingerprint[:12]}"

@@ -60,6 +60,17 @@ def host() -> dict[str, Any]:
     }
 
 
+def job_facts() -> dict[str, Any]:
+    """The scheduler's job that this process works in: id, how often it was restarted, node; empty outside of one."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return {}
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    return {"job": job, "restarts": restarts, "node": os.environ.get("SLURMD_NODENAME", socket.gethostname())}
+
+
 def peak_memory_mib() -> int:
     """The largest resident size of this process and of its largest child so far, in MiB."""
     unit = 2**20 if sys.platform == "darwin" else 2**10

@@ -21,6 +21,8 @@ from medpipe.config.suggestions import suggestion
 from medpipe.config.tree import MappingNode, Node, node_at, walk
 from medpipe.config.validation import partial_problems, validate
 from medpipe.datasets.cases import DataConfig
+from medpipe.engine.cluster.options import ClusterConfig
+from medpipe.engine.signals import JobConfig
 from medpipe.stages.stage import Stage
 from medpipe.stages.table import STAGES
 
@@ -35,6 +37,8 @@ class Workflow(Config):
     description: str = ""
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
+    cluster: ClusterConfig | None = Field(None, description="where `medpipe submit` sends the stages")
+    job: JobConfig = JobConfig()
     stages: Mapping[str, Any]
 
 
@@ -73,11 +77,12 @@ class LoadedWorkflow:
     tree: MappingNode
     path: Path
     overlays: tuple[Path, ...]
+    kept_base: Path | None = None  # of a copy that `medpipe submit` keeps: where the original lies
 
     @property
     def base(self) -> Path:
         """What relative manifest paths are relative to: the workflow's folder."""
-        return self.path.parent
+        return self.kept_base or self.path.parent
 
     @cached_property
     def needs(self) -> dict[str, tuple[str, ...]]:
@@ -108,7 +113,9 @@ class LoadedWorkflow:
         return render(self.tree, self.values)
 
 
-def load_workflow(reference: str, overlays: Sequence[str] = (), overrides: Sequence[str] = ()) -> LoadedWorkflow:
+def load_workflow(
+    reference: str, overlays: Sequence[str] = (), overrides: Sequence[str] = (), *, base: Path | None = None
+) -> LoadedWorkflow:
     """Read, merge and validate. `reference` and `overlays` are names of shipped files or paths."""
     path = find_file("workflows", reference)
     overlay_paths = tuple(find_file("configs", overlay) for overlay in overlays)
@@ -121,7 +128,7 @@ def load_workflow(reference: str, overlays: Sequence[str] = (), overrides: Seque
         check_defaults=lambda kind, node: partial_problems(stage_classes()[kind], node),
     )
     values = validate(workflow_model(), tree)
-    loaded = LoadedWorkflow(values, tree, path, overlay_paths)
+    loaded = LoadedWorkflow(values, tree, path, overlay_paths, base)
     check_references(loaded)
     return loaded
 

@@ -28,6 +28,7 @@ VIDEOS_FILE = "videos.csv"
 class FrameEmbedding(Stage):
     """Frozen encoder, fixed rate, half precision; a killed run goes on where it was."""
 
+    work: ClassVar = "prediction"
     version: ClassVar[int] = 2
     takes: ClassVar[dict[str, tuple[str, ...]]] = {}
 
@@ -36,9 +37,13 @@ class FrameEmbedding(Stage):
     encoder: EncoderConfig = EncoderConfig()
     frames: EmbeddingConfig = EmbeddingConfig()
 
+    def parts(self, base: Path) -> int | None:
+        return None
+
     def run(self, run: StageRun) -> None:
         rows = self.make_up(run) if run.data.source == "phantom" else self.embed_all(run)
-        write_videos_table(run.path(VIDEOS_FILE), rows)
+        if run.part is None:
+            write_videos_table(run.path(VIDEOS_FILE), rows)
 
     def embed_all(self, run: StageRun) -> list[dict[str, Any]]:
         """Every procedure on disk; those that are done are kept."""
@@ -47,7 +52,7 @@ class FrameEmbedding(Stage):
         from medpipe.datasets.procedures import list_procedures
         from medpipe.tasks.frame_encoders import build_encoder
 
-        sources = list_procedures(self.procedures, run.data)
+        sources = run.mine(list_procedures(self.procedures, run.data))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         encoder = build_encoder(self.encoder, base=run.base, device=device)
         if encoder.weights == "none" or encoder.weights.startswith("random"):
@@ -159,8 +164,9 @@ class FrameEmbedding(Stage):
         run.output.warn("made-up procedures: embeddings are drawn, no frame is decoded and no encoder runs")
         identity = EmbeddingIdentity("made up", f"seed {run.seed}", str(GENERATOR_VERSION), config.rate_hz, config.dim)
         world, rows = draw_world(config, run.seed), []
-        with run.output.progress("procedures", len(config.video_ids())) as progress:
-            for video_id in config.video_ids():
+        video_ids = run.mine(config.video_ids())
+        with run.output.progress("procedures", len(video_ids)) as progress:
+            for video_id in video_ids:
                 run.stop_if_asked()
                 drawn = draw_video(config, video_id, run.seed, world)
                 missing = int(np.count_nonzero(~drawn.is_valid))

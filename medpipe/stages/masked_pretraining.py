@@ -31,7 +31,9 @@ ENCODER = "backbone.encoder."  # all that is handed over
 class MaskedPretraining(Stage):
     """SparK in 3D, the closest public recipe to GynBTNet (arXiv:2506.01073): AnatoMask, arXiv:2407.06468."""
 
+    work: ClassVar = "training"
     version: ClassVar[int] = 1
+    uses_processes: ClassVar[bool] = True
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"preprocessing.intensity": ("intensity_statistics",)}
 
     stage: Literal["masked_pretraining"]
@@ -87,6 +89,8 @@ class MaskedPretraining(Stage):
         intensity = preprocessing.intensity
         task = PretrainingTask(network, self.masking, sd_hu=intensity.sd_hu)
         facts = train(run, task, patches(self.augmentation), self.training, run.folder, label="masked pretraining")
+        if not run.processes.is_first:
+            return
         save_model(run.folder, task.network, self.record(preprocessing, facts), only=ENCODER)
         sample = patches(None)[0]
         write_reconstruction(

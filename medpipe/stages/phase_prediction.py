@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class PhasePrediction(Stage):
     """Every network with every decoding that fits it: online decodings only for causal networks."""
 
+    work: ClassVar = "prediction"
     version: ClassVar[int] = 1
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"models": ("phase_training",), "embeddings": ("frame_embedding",)}
 

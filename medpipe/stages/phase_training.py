@@ -18,6 +18,7 @@ from medpipe.stages.stage import Stage, StageRun
 from medpipe.stages.training import seeded, train
 from medpipe.tasks.options import TrainingConfig
 from medpipe.tasks.phase_options import PhaseLossConfig
+from medpipe.tasks.processes import ALONE, Processes
 from medpipe.version import __version__
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class VideoFoldsConfig(Config):
 class PhaseTraining(Stage):
     """Cross-entropy with capped class weights and truncated smoothness, on whole videos or long crops."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: dropout drawn by sample, the same on any number of processes
+    work: ClassVar = "training"
+    uses_processes: ClassVar[bool] = True
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"embeddings": ("frame_embedding",)}
 
     stage: Literal["phase_training"]
@@ -70,13 +73,20 @@ class PhaseTraining(Stage):
     training: TrainingConfig
     folds: VideoFoldsConfig = VideoFoldsConfig()
 
+    def parts(self, base: Path) -> int | None:
+        if self.folds.file is None:
+            return 1
+        return len(self.folds.run) or len(read_folds(find_folds_file(self.folds.file, base)))
+
     def run(self, run: StageRun) -> None:
         from medpipe.stages.phase_files import embedded_ids
 
         folder = run.folder_of(self.embeddings)
         folds = self.folds.read(run.base, embedded_ids(folder))
-        for fold in folds:
+        for fold in run.mine(folds):
             self.train_fold(run, folder, fold)
+        if run.part is not None:
+            return
         members = [{"fold": fold.number, "folder": folder_of(fold), "test": fold.test} for fold in folds]
         run.write_json(MEMBERS_FILE, {"title": self.title or run.name, "members": members})
 
@@ -87,13 +97,16 @@ class PhaseTraining(Stage):
         from medpipe.tasks.phase_model import save_phase_model
 
         folder = run.folder / folder_of(fold)
-        if (folder / RECORD_FILE).is_file():
+        if run.processes.of_first((folder / RECORD_FILE).is_file()):
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        if run.processes.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
         videos = self.with_labels(run, read_labelled(source, fold.train))
         run.output.say(f"{folder_of(fold)}: {len(videos)} training videos, {len(fold.test)} to test on")
         network, facts = self.fit(run, folder, videos, read_labelled(source, fold.valid), fold)
-        save_phase_model(folder, network, self.record(fold, videos, facts))
+        if run.processes.is_first:
+            save_phase_model(folder, network, self.record(fold, videos, facts))
+        run.processes.wait()
 
     def with_labels(self, run: StageRun, videos: "list[LabelledVideo]") -> "list[LabelledVideo]":
         """The videos that can teach anything; the others are named. Raises ValueError: none can."""
@@ -131,7 +144,7 @@ class PhaseTraining(Stage):
             self.training,
             folder,
             label=folder_of(fold).replace("_", " "),
-            validate=(lambda step: validation_scores(network, valid)) if valid else None,
+            validate=(lambda step: validation_scores(network, valid, run.processes)) if valid else None,
         )
         return network.eval(), facts | {"class_weights": [round(float(weight), 4) for weight in weights]}
 
@@ -160,15 +173,17 @@ def folder_of(fold: VideoFold) -> str:
     return f"fold_{fold.number}" if fold.number else "all"
 
 
-def validation_scores(network: "PhaseNetwork", videos: "list[LabelledVideo]") -> dict[str, float]:
-    """Pooled accuracy and macro F1 of the plain most probable phases on the validation videos."""
+def validation_scores(
+    network: "PhaseNetwork", videos: "list[LabelledVideo]", processes: Processes = ALONE
+) -> dict[str, float]:
+    """Pooled accuracy and macro F1 of the plain most probable phases on the validation videos; processes share them."""
     from medpipe.metrics.phase_scores import VideoPhases, total_confusion
     from medpipe.metrics.temporal import frame_scores
     from medpipe.tasks.phase_network import predict_video
 
     found = []
-    for video in videos:
+    for video in processes.share(videos):
         phases = predict_video(network, video.video.embeddings, video.video.is_valid).argmax(axis=1)
         found.append(VideoPhases(video.video.video_id, video.video.times_s, video.labels, phases))
-    scores = frame_scores(total_confusion(found))
+    scores = frame_scores(total_confusion(processes.merge_shares(found)))
     return {"validation_macro_f1": scores.macro_f1, "validation_accuracy": scores.accuracy}

@@ -37,6 +37,7 @@ QUESTIONS_FILE, FACTS_FILE = "questions.jsonl", "answering.json"
 class QuestionAnswering(Stage):
     """Answers of a model to every question, kept raw; a stopped or killed stage goes on with the next question."""
 
+    work: ClassVar = "prediction"
     version: ClassVar[int] = 1
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"model.training": ("vqa_training",)}
 

@@ -37,6 +37,8 @@ class SegmentationPrediction(Stage):
     """Gaussian sliding window, in memory that does not grow with structures times voxels."""
 
     version: ClassVar[int] = 1
+    work: ClassVar = "prediction"
+    uses_processes: ClassVar[bool] = True
     takes: ClassVar[dict[str, tuple[str, ...]]] = {"models": ("segmentation_training",)}
 
     stage: Literal["segmentation_prediction"]
@@ -45,20 +47,33 @@ class SegmentationPrediction(Stage):
     prediction: PredictionConfig = PredictionConfig()
     write_rtstruct: bool = Field(False, description="for cases that are DICOM series, with its references")
 
+    def parts(self, base: Path) -> int | None:
+        return None
+
     def run(self, run: StageRun) -> None:
         from medpipe.datasets.cases import list_cases
 
-        cases = list_cases(self.cases, run.data, run.base)
+        cases = list(run.mine(list_cases(self.cases, run.data, run.base)))
         models = [model for ref in self.models for model in models_of(ref, run.folder_of(ref))]
-        with run.output.progress("predicting", len(models) * len(cases)) as progress:
-            for model, folders in models:
-                self.predict_model(run, model, folders, cases, progress)
-        write_predictions(run.folder, Predictions(tuple(model for model, _ in models), self.cases.model_dump_json()))
+        own = run.processes.share(cases)
+        with run.output.progress("predicting", len(models) * len(own)) as progress:
+            is_stopped = False
+            try:
+                for model, folders in models:
+                    self.predict_model(run, model, folders, own, progress)
+            except StopRequested:
+                is_stopped = True
+        if run.processes.any(is_stopped):
+            raise StopRequested(run.name)
+        if run.processes.is_first and run.part is None:
+            write_predictions(
+                run.folder, Predictions(tuple(model for model, _ in models), self.cases.model_dump_json())
+            )
 
     def predict_model(
         self, run: StageRun, model: PredictedModel, folders: list[Path], cases: list[Case], progress: Any
     ) -> None:
-        """All cases of one model; those that are there from before a stop are kept."""
+        """The cases of this process by one model; those that are there from before a stop are kept."""
         todo = [case for case in cases if not case_path(run.folder, model, case.case_id).exists()]
         if len(todo) < len(cases):
             progress.advance(len(cases) - len(todo), note=model.title)

@@ -55,6 +55,8 @@ class SegmentationTraining(Stage):
     """Dice + cross-entropy with deep supervision on patches; validation on whole volumes."""
 
     version: ClassVar[int] = 1
+    work: ClassVar = "training"
+    uses_processes: ClassVar[bool] = True
     takes: ClassVar[dict[str, tuple[str, ...]]] = {
         "preprocessing.intensity": ("intensity_statistics",),
         "start_from": ("masked_pretraining", "segmentation_training"),
@@ -110,6 +112,9 @@ class SegmentationTraining(Stage):
             return [Member(*pairs[0], folder=".")]
         return [Member(fold, share, f"share_{round(100 * share):03d}/fold_{fold}") for fold, share in pairs]
 
+    def parts(self, base: Path) -> int | None:
+        return len(self.members())
+
     def run(self, run: StageRun) -> None:
         from medpipe.datasets.cases import list_cases
 
@@ -121,7 +126,7 @@ class SegmentationTraining(Stage):
         prepared = {case.case_id: case for case in prepare(run, cases, preprocessing, self.jobs)}
         config = self.lengthened(run)
         members = self.members()
-        for member in members:
+        for member in run.mine(members):
             training, validation = self.split(cases, member, run.seed)
             if len(members) > 1:
                 run.output.say(
@@ -137,6 +142,8 @@ class SegmentationTraining(Stage):
                 [prepared[case.case_id] for case in training],
                 [prepared[case.case_id] for case in validation],
             ).run_all()
+        if run.part is not None:
+            return
         facts = {"title": self.title or run.name, "output": output, "structures": self.structures}
         run.write_json(MEMBERS_FILE, facts | {"members": [asdict(member) for member in members]})
 
@@ -200,14 +207,18 @@ class MemberTraining:
         from medpipe.tasks.model_record import RECORD_FILE
         from medpipe.tasks.weights import save_model
 
-        if (self.folder / RECORD_FILE).is_file():
+        processes = self.run.processes
+        if processes.of_first((self.folder / RECORD_FILE).is_file()):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if processes.is_first:
+            self.folder.mkdir(parents=True, exist_ok=True)
         task = self.task()
         facts = train(
             self.run, task, self.patches(), self.config, self.folder, label="training", validate=self.validate(task)
         )
-        save_model(self.folder, task.network, self.record(facts))
+        if processes.is_first:
+            save_model(self.folder, task.network, self.record(facts))
+        processes.wait()
 
     def task(self) -> "Segmentation":
         """The network with its loss; transferred weights in it, and transfer.json written."""
@@ -232,7 +243,8 @@ class MemberTraining:
             report = transfer(source, network, stage.start_from.weights, preprocessing=preprocessing)
             not_loaded = [*report.shape_mismatch, *report.missing]
             facts = report.as_json() | {"source": stage.start_from.from_, "not_loaded": not_loaded}
-            write_json(self.folder / "transfer.json", facts)
+            if self.run.processes.is_first:
+                write_json(self.folder / "transfer.json", facts)
             self.run.output.say(f"from {stage.start_from.from_}: {report.summary()}")
         return Segmentation(network, loss=stage.loss)
 
@@ -267,6 +279,7 @@ class MemberTraining:
             patch_size=stage.patches.size,
             config=stage.validation,
             should_stop=self.run.should_stop,
+            processes=self.run.processes,
         )
 
     def record(self, facts: dict[str, Any]) -> Any:

@@ -7,10 +7,10 @@ files from the folders of the stages that it names by `{from: ...}` and leaves f
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -20,6 +20,7 @@ from medpipe.datasets.procedures import ProceduresConfig
 from medpipe.datasets.questions import QuestionsConfig
 from medpipe.datasets.workers import StopRequested
 from medpipe.geometry.atomic import written_beside
+from medpipe.tasks.processes import ALONE, Processes
 
 T = TypeVar("T")
 
@@ -46,7 +47,11 @@ class Output(Protocol):
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage is given: its folder, the folders of the stages it takes from, the data, and how to speak."""
+    """What a stage is given: its folder, the folders of the stages it takes from, the data, and how to speak.
+
+    processes   those of the job that run the stage together; the first one alone writes, but for files that are shared
+                out (a prediction a case)
+    """
 
     name: str
     folder: Path
@@ -59,6 +64,8 @@ class StageRun:
     context: dict[str, Any] = field(
         default_factory=dict
     )  # the engine's record, for the report: values, versions, hours
+    part: tuple[int, int] | None = None  # (index from 0, count): this job's share of the stage; None: all of it
+    processes: Processes = ALONE
 
     def folder_of(self, reference: StageRef) -> Path:
         """The folder of the stage that `reference` names."""
@@ -68,6 +75,10 @@ class StageRun:
         """The same, or None where nothing is named."""
         return None if reference is None else self.folder_of(reference)
 
+    def mine(self, items: Sequence[T]) -> Sequence[T]:
+        """The items that this job works on: every `count`-th from `index` on, or all of them."""
+        return items if self.part is None else items[self.part[0] :: self.part[1]]
+
     def path(self, name: str) -> Path:
         """A path in the stage's folder; its parent exists."""
         path = self.folder / name
@@ -75,8 +86,8 @@ class StageRun:
         return path
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Write `value` as JSON in the stage's folder, whole or not at all."""
-        return write_json(self.path(name), value)
+        """Write `value` as JSON in the stage's folder, whole or not at all; of several processes the first one does."""
+        return write_json(self.path(name), value) if self.processes.is_first else self.folder / name
 
     def stop_if_asked(self) -> None:
         """Raise StopRequested at a place where the work so far is on disk."""
@@ -96,10 +107,22 @@ class Stage(Config, ABC):
 
     # Raised when the results of this kind of stage change for the same values: finished runs are then repeated.
     version: ClassVar[int] = 1
+    # Whether the processes of a job run it together; else the first one runs it and the others wait.
+    uses_processes: ClassVar[bool] = False
     # The kinds of stage that a field of type StageRef may name; checked before anything runs.
     takes: ClassVar[dict[str, tuple[str, ...]]] = {}
 
+    # What its job needs on a cluster: GPUs over which one training is spread, a GPU to predict on, or none.
+    work: ClassVar[Literal["training", "prediction", "cpu"]] = "cpu"
+
     stage: str
+
+    def parts(self, base: Path) -> int | None:
+        """How many jobs the stage can be shared by: one a network that it trains; None: any number, by its cases.
+
+        A stage that says anything but 1 works on `run.mine(...)` alone, and finds finished work finished.
+        """
+        return 1
 
     def references(self) -> tuple[StageRef, ...]:
         """Every `{from: ...}` in the stage's values, in the order of its fields."""
@@ -141,6 +164,11 @@ def find_all(value: Any, kind: type[T]) -> Iterator[T]:
             yield from find_all(entry, kind)
 
 
-def cores(jobs: int | None) -> int:
-    """`jobs`, or the number of cores that this process may use."""
-    return jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def cores(jobs: int | None, processes: Processes = ALONE) -> int:
+    """`jobs`, or the number of cores that this process may use; of those that several processes share, its part."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if processes.world.launcher == "srun" and "SLURM_CPUS_PER_TASK" in os.environ:
+        there = min(there, int(os.environ["SLURM_CPUS_PER_TASK"]))
+    elif processes.size > 1:
+        there = max(1, there // processes.world.local_size)
+    return jobs or there

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medpipe.stages.stage import StageRun, StopRequested, cores
 from medpipe.tasks.options import TrainingConfig
+from medpipe.tasks.world import place_in_array
 
 if TYPE_CHECKING:
     from medpipe.datasets.cases import Case
@@ -18,18 +19,39 @@ if TYPE_CHECKING:
 def prepare(
     run: StageRun, cases: "Sequence[Case]", preprocessing: "Preprocessing", jobs: int | None
 ) -> "list[PreparedCase]":
-    """The cases on the prepared grid, from the cache or made now, with progress."""
-    from medpipe.datasets.prepared import prepare_cases
+    """The cases on the prepared grid, from the cache or made now, with progress; processes share them out.
 
-    with run.output.progress("preparing cases", len(cases)) as progress:
-        return prepare_cases(
-            cases,
-            preprocessing,
-            run.data,
-            jobs=cores(jobs),
-            on_case=lambda case: progress.advance(),
-            should_stop=run.should_stop,
-        )
+    They lie in `data.scratch` afterwards, where there is one.
+    """
+    from medpipe.datasets.prepared import prepare_cases
+    from medpipe.datasets.scratch import copy_to_scratch, from_scratch
+
+    processes = run.processes
+    own = processes.share(cases)
+    is_stopped, prepared = False, []
+    with run.output.progress("preparing cases", len(own)) as progress:
+        try:
+            prepared = prepare_cases(
+                own,
+                preprocessing,
+                run.data,
+                jobs=cores(jobs, processes),
+                first=place_in_array(len(own)),
+                on_case=lambda case: progress.advance(),
+                should_stop=run.should_stop,
+            )
+        except StopRequested:
+            is_stopped = True
+    if processes.any(is_stopped):
+        raise StopRequested(run.name)
+    prepared = processes.merge_shares(prepared)
+    scratch = run.data.scratch
+    if scratch is None:
+        return prepared
+    world = processes.world
+    copy_to_scratch(prepared[world.local_rank :: world.local_size], scratch)
+    processes.wait()
+    return from_scratch(prepared, scratch)
 
 
 def train(
@@ -60,7 +82,9 @@ def train(
             should_stop=run.should_stop,
             validate=validate,
             on_step=lambda step, figures: progress.advance(note=f"loss {figures['loss']:.3f}"),
+            processes=run.processes,
         )
+    run.processes.wait()
     if not result.finished:
         raise StopRequested(run.name)
     return {"steps": result.step, "best_step": result.best_step, "best_score": result.best_score}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medpipe.tasks.options import PredictionConfig
+from medpipe.tasks.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from medpipe.datasets.prepared import PreparedCase
@@ -22,17 +23,19 @@ def validation_dice(
     patch_size: tuple[int, int, int],
     config: PredictionConfig,
     should_stop: Callable[[], bool],
+    processes: Processes = ALONE,
 ) -> dict[str, float] | None:
     """`validation_dice` (mean over structures) and `dice_<structure>` (mean over cases); None where stopped half-way.
 
-    Structures that are absent in reference and prediction, or not annotated, are left out of a case's mean.
+    Processes share the cases out, each case to one of them, and all return the same figures. Structures that are absent
+    in reference and prediction, or not annotated, are left out of a case's mean.
     """
     from medpipe.tasks.prediction import predict_prepared
     from medpipe.tasks.sliding_window import PredictionStopped
 
     device = next(network.parameters()).device
-    found: dict[str, list[float]] = {name: [] for name in structures}
-    for case in cases:
+    own: list[dict[str, float] | None] = []
+    for case in processes.share(cases):
         try:
             labels = predict_prepared(
                 [network],
@@ -46,10 +49,17 @@ def validation_dice(
                 should_stop=should_stop,
             )
         except PredictionStopped:
-            return None
-        for name, dice in case_dice(case, labels, structures, network.output).items():
-            found[name].append(dice)
-    means = {name: float(np.nanmean(values)) for name, values in found.items() if not np.all(np.isnan(values))}
+            own.append(None)
+            break
+        own.append(case_dice(case, labels, structures, network.output))
+    scores = processes.merge_shares(own)
+    return None if None in scores else mean_dice([found for found in scores if found is not None], structures)
+
+
+def mean_dice(scores: Sequence[dict[str, float]], structures: Sequence[str]) -> dict[str, float]:
+    """`dice_<structure>`, the means over the cases, and their mean, from the Dice of each structure in each case."""
+    values = {name: [found[name] for found in scores if name in found] for name in structures}
+    means = {name: float(np.nanmean(of)) for name, of in values.items() if not np.all(np.isnan(of))}
     mean = float(np.mean(list(means.values()))) if means else float("nan")
     return {"validation_dice": mean, **{f"dice_{name}": value for name, value in means.items()}}
 

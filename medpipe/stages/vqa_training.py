@@ -17,10 +17,13 @@ from medpipe.datasets.questions import Question, QuestionsConfig
 from medpipe.language.options import PromptConfig, TransformersBackbone
 from medpipe.stages.stage import Stage, StageRun
 from medpipe.tasks.options import TrainingConfig
+from medpipe.tasks.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from medpipe.backbones.word_tokenizer import WordTokenizer
     from medpipe.datasets.questions import LoadedQuestions
+
+QUESTIONS_AT_ONCE = 512  # of a validation
 
 
 class QuestionSampling(Config):
@@ -37,7 +40,9 @@ class QuestionSampling(Config):
 class VqaTraining(Stage):
     """Next-token training on the answers' tokens; resumed exactly where it was stopped."""
 
+    work: ClassVar = "training"
     version: ClassVar[int] = 2  # keys and values of an image once for all of its texts; another optimiser call
+    uses_processes: ClassVar[bool] = True
 
     stage: Literal["vqa_training"]
     questions: QuestionsConfig
@@ -69,6 +74,8 @@ class VqaTraining(Stage):
             f"{len(training)} questions to train on; of {len(held_out)} of other images {len(asked)} are asked to look"
         )
         if isinstance(self.backbone, TransformersBackbone):
+            if run.processes.size > 1:
+                raise ValueError(f"a transformers folder is tuned by one process, got {run.processes.size}")
             from medpipe.stages.vqa_tuning import tune
 
             facts = tune(self, self.backbone, run, loaded, training, asked)
@@ -101,8 +108,12 @@ class VqaTraining(Stage):
         facts = train(
             run, task, self.samples(backbone, training, loaded, tokenizer, run.seed), self.training, run.folder,
             label="training",
-            validate=lambda step: {"validation_accuracy": self.accuracy(network, tokenizer, asked, loaded)},
+            validate=lambda step: {
+                "validation_accuracy": self.accuracy(network, tokenizer, asked, loaded, run.processes)
+            },
         )  # fmt: skip
+        if not run.processes.is_first:
+            return facts
         told = {"step": facts["steps"], "training": facts, "prompt": self.prompt.model_dump(mode="json")}
         save_vision_language(run.folder, network, tokenizer, told)
         (run.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -141,9 +152,14 @@ class VqaTraining(Stage):
         )  # fmt: skip
 
     def accuracy(
-        self, network: Any, tokenizer: "WordTokenizer", questions: Sequence[Question], loaded: "LoadedQuestions"
+        self,
+        network: Any,
+        tokenizer: "WordTokenizer",
+        questions: Sequence[Question],
+        loaded: "LoadedQuestions",
+        processes: Processes = ALONE,
     ) -> float:
-        """Share of held-out questions whose greedy answer is the reference, word for word."""
+        """Share of held-out questions whose greedy answer is the reference, word for word; processes share them."""
         import numpy as np
         import torch
 
@@ -153,8 +169,9 @@ class VqaTraining(Stage):
 
         side, right = network.options.image_size, 0
         device = next(network.parameters()).device
-        for start in range(0, len(questions), 512):
-            part = questions[start : start + 512]
+        # Whole blocks: how the questions lie in batches does not depend on the processes.
+        for start in processes.share(range(0, len(questions), QUESTIONS_AT_ONCE)):
+            part = questions[start : start + QUESTIONS_AT_ONCE]
             names = list(dict.fromkeys(question.images[0] for question in part))
             images = np.stack([to_side(read_image(loaded.image_path(name), 4 * side * side), side) for name in names])
             prompts = [[*tokenizer.encode(self.text_of(question)), ANSWER] for question in part]
@@ -164,7 +181,7 @@ class VqaTraining(Stage):
                 tokenizer.decode(answer) == tokenizer.decode(tokenizer.encode(question.reference))
                 for question, answer in zip(part, answers, strict=True)
             )
-        return right / len(questions)
+        return processes.sum([right])[0] / len(questions)
 
 
 def split_by_cluster(questions: Sequence[Question], share: float, seed: int) -> tuple[list[Question], list[Question]]:

@@ -1,14 +1,17 @@
 """Learning to answer with a large model: part of its weights learn, a step's batch comes in parts."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medpipe.tasks.task import Task
+from medpipe.tasks.totals import Totals
 
 IGNORED = -100
 
@@ -37,10 +40,23 @@ class AnswerTuning(Task):
         return self.network
 
     def loss(self, batch: Sequence[dict[str, Any]], step: int) -> Tensor:
-        count = sum(int((part["labels"] != IGNORED).sum()) for part in batch)
-        if len(batch) == 1:
-            return self._sum(batch[0]) / count
-        return summed_over_parts(self.network, [lambda part=part: self._sum(part) / count for part in batch])
+        self.current_step = step
+        totals = Totals(torch.stack([self.counts(part) for part in batch]).sum(0))
+        return torch.stack([self.part_loss(part, totals) for part in batch]).sum()
+
+    def counts(self, batch: dict[str, Any]) -> Tensor:
+        return (batch["labels"] != IGNORED).sum()[None]
+
+    def part_loss(self, batch: dict[str, Any], totals: Totals) -> Tensor:
+        return self._sum(batch) / totals.counts[0].float().clamp(min=1)
+
+    def draws(self, part: dict[str, Any]) -> AbstractContextManager[Any]:
+        """Draws by the first sample of a part: tokens of images lie in one row, of which no sample can be told."""
+        return _drawing_from([self.seed, self.first_sample]) if self.drops else nullcontext()
+
+    def _parts(self, batch: Sequence[dict[str, Any]]) -> tuple[list[Any], list[int]]:
+        sizes = [len(part["labels"]) for part in batch]
+        return list(batch), [self.first_sample + sum(sizes[:place]) for place in range(len(sizes))]
 
     def _sum(self, part: dict[str, Any]) -> Tensor:
         """The answers are the last tokens: logits are made for these alone, of a vocabulary of 150,000 words."""
@@ -73,34 +89,9 @@ def _is_of(name: str, frozen: set[str]) -> bool:
     return name in frozen or name.removeprefix("network.") in frozen
 
 
-class _Given(torch.autograd.Function):
-    """A loss whose gradients were made before."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> Any:
-        (scale,) = outer
-        return None, None, *(None if gradient is None else gradient.mul_(scale) for gradient in ctx.gradients)
-
-
-def summed_over_parts(network: nn.Module, losses: Sequence[Any]) -> Tensor:
-    """The sum of the losses, each made and differentiated before the next one: activations of one part at a time.
-
-    What comes back behaves as any loss: its `backward` leaves the summed gradients, so that clipping, loss scaling and
-    the exchange between processes see one step.
-    """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    gradients: list[Tensor | None] = [None] * len(parameters)
-    total: Tensor | None = None
-    for make in losses:
-        loss = make()
-        for place, gradient in enumerate(torch.autograd.grad(loss, parameters, allow_unused=True)):
-            before = gradients[place]
-            gradients[place] = gradient if before is None else before if gradient is None else before.add_(gradient)
-        total = loss.detach() if total is None else total + loss.detach()
-    assert total is not None, "a batch has at least one part"
-    return _Given.apply(total, gradients, *parameters)  # type: ignore[return-value]
+@contextmanager
+def _drawing_from(key: list[int]) -> Iterator[None]:
+    """torch's generators seeded by the key, and put back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        yield

@@ -109,6 +109,10 @@ def block_losses(reconstruction: Tensor, target: BlockTarget, block: Size) -> Te
     return (split_blocks(reconstruction.float(), block) - target.blocks).square().mean(dim=2)
 
 
-def mean_over(losses: Tensor, is_counted: Tensor) -> Tensor:
-    """The mean of the counted blocks of the whole batch; 0 where none counts."""
-    return torch.where(is_counted, losses, 0.0).sum() / is_counted.sum().clamp(min=1)
+def mean_over(losses: Tensor, is_counted: Tensor, count: Tensor | None = None) -> Tensor:
+    """The mean of the counted blocks of the whole batch; 0 where none counts.
+
+    count: how many count in the batch that this one is a part of.
+    """
+    total = is_counted.sum() if count is None else count.to(losses.dtype)
+    return torch.where(is_counted, losses, 0.0).sum() / total.clamp(min=1)

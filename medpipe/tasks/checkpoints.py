@@ -5,13 +5,17 @@ best-<step>.ckpt    the weights with the best validation, named by the checkpoin
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from medpipe.tasks.processes import Processes
+
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FORMAT = 1
+SECONDS_TO_APPEAR = 120.0  # of a file on a shared file system: other nodes may see an older state for so long
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -62,6 +66,29 @@ def read_checkpoint(folder: Path, identity: dict[str, Any], *, accept_changes: b
             "set them back, or remove the file to start this training anew"
         )
     return state
+
+
+def agreed_checkpoint(
+    folder: Path, identity: dict[str, Any], *, accept_changes: bool, processes: Processes
+) -> dict[str, Any] | None:
+    """`read_checkpoint` of all processes: each reads the file, at the step that the first one found in it."""
+    if processes.size == 1:
+        return read_checkpoint(folder, identity, accept_changes=accept_changes)
+    state = read_checkpoint(folder, identity, accept_changes=accept_changes) if processes.is_first else None
+    place = processes.of_first(None if state is None else (state["step"], state["pending"] is None))
+    if processes.is_first or place is None:
+        return state
+    deadline = time.monotonic() + SECONDS_TO_APPEAR
+    while True:
+        state = read_checkpoint(folder, identity, accept_changes=accept_changes)
+        if state is not None and (state["step"], state["pending"] is None) == place:
+            return state
+        if time.monotonic() > deadline:
+            raise ValueError(
+                f"{folder / CHECKPOINT_FILE}: {processes.world.name()} does not see the save of step {place[0]} that "
+                "the first process sees; is the folder on a file system that all nodes share?"
+            )
+        time.sleep(1.0)
 
 
 def best_path(folder: Path, step: int) -> Path:

@@ -7,6 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from medpipe.tasks.sharding import copy_whole
+
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
@@ -46,7 +48,7 @@ class WeightAverage:
     def load_state_dict(self, weights: dict[str, Tensor]) -> None:
         assert weights.keys() == self.weights.keys(), "the average is of another network"
         for name, tensor in weights.items():
-            self.weights[name].copy_(tensor)
+            copy_whole(tensor, self.weights[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:

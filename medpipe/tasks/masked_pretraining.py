@@ -32,6 +32,7 @@ from medpipe.tasks.ema import update_average
 from medpipe.tasks.options import MaskingConfig, TeacherConfig
 from medpipe.tasks.segmentation_network import lay_out_input
 from medpipe.tasks.task import Task
+from medpipe.tasks.totals import Totals
 
 DEFAULT_BLOCK: Size = (16, 16, 16)  # stride of five of STU-Net's six levels
 
@@ -86,6 +87,9 @@ class MaskedPretraining(Task):
         # In the checkpoint as a part of the task, never in an optimiser.
         self.teacher = deepcopy(network).requires_grad_(False) if masking.teacher else None
 
+    def companions(self) -> tuple[nn.Module, ...]:
+        return () if self.teacher is None else (self.teacher,)
+
     @property
     def block(self) -> Size:
         """Voxels (D, H, W) of a block."""
@@ -97,11 +101,19 @@ class MaskedPretraining(Task):
         make = normalised_target if self.masking.method == "sparse" else plain_target
         return make(volume, self.block, floor=self.floor)
 
-    def loss(self, batch: dict[str, Any], step: int) -> Tensor:
+    def prepared(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The volumes, with the blocks that are hidden and those of them that count (B, blocks)."""
         volume = lay_out_input(batch["volume"])
         target = self.target(volume)
-        is_hidden = self._hidden_blocks(volume, target, step)
-        return self._loss(volume, target, is_hidden)
+        is_hidden = self._hidden_blocks(volume, target, self.current_step)
+        return {"volume": volume, "is_hidden": is_hidden, "is_counted": is_hidden & self._counts(target)}
+
+    def counts(self, batch: dict[str, Any]) -> Tensor:
+        return batch["is_counted"].sum()[None]
+
+    def part_loss(self, batch: dict[str, Any], totals: Totals) -> Tensor:
+        target = self.target(batch["volume"])
+        return self._loss(batch["volume"], target, batch["is_hidden"], totals.counts[0])
 
     def after_step(self, step: int, num_steps: int) -> None:
         if self.teacher is not None:
@@ -125,11 +137,11 @@ class MaskedPretraining(Task):
         scores = keyed_scores(1, grid[0] * grid[1] * grid[2], seed=self.seed, first_sample=number, draw=2)
         return hide_highest(scores, num_hidden_blocks(scores.shape[1], self.masking.mask_ratio)).view(1, *grid)
 
-    def _loss(self, volume: Tensor, target: BlockTarget, is_hidden: Tensor) -> Tensor:
+    def _loss(self, volume: Tensor, target: BlockTarget, is_hidden: Tensor, count: Tensor | None = None) -> Tensor:
         reconstruction = self.network(volume, self._on_grid(is_hidden, volume))
         with torch.autocast(volume.device.type, enabled=False):
             losses = block_losses(reconstruction, target, self.block)
-            return mean_over(losses, is_hidden & self._counts(target))
+            return mean_over(losses, is_hidden & self._counts(target), count)
 
     def _hidden_blocks(self, volume: Tensor, target: BlockTarget, step: int) -> Tensor:
         """(B, blocks) bool. With a teacher, a growing share of the blocks that it finds hard, the rest at random."""

@@ -28,7 +28,7 @@ class TrainingConfig(Config):
     """One training: how long, with which optimiser and schedule, how often it looks at itself."""
 
     num_steps: int = Field(ge=1)
-    batch_size: int = Field(default=2, ge=1, description="samples a step over all devices")
+    batch_size: int = Field(default=2, ge=1, description="samples a step, of all processes together")
     learning_rate: float = Field(default=1e-2, gt=0)
     optimiser: Literal["adamw", "sgd"] = "sgd"  # sgd: Nesterov momentum 0.99, as nnU-Net
     weight_decay: float = Field(default=3e-5, ge=0, description="not on normalisation and bias parameters")
@@ -50,17 +50,20 @@ class TrainingConfig(Config):
     save_every_minutes: float | None = execution(10.0, gt=0)
     num_workers: int = execution(2, ge=0)
     accelerator: Literal["auto", "cpu", "gpu"] = execution("auto")
-    devices: int = execution(1, ge=1)
-    num_nodes: int = execution(1, ge=1)
-    strategy: Literal["auto", "ddp"] = execution("auto")
+    samples_at_once: int | None = execution(
+        None,
+        ge=1,
+        description="samples that a process passes through the network at once; it adds up the gradients of the rest "
+        "of its share, so that fewer processes keep the batch; default: all at once",
+    )
+    strategy: Literal["auto", "ddp", "fsdp"] = execution(
+        "auto", description="of several processes: ddp (auto), a whole network in each; fsdp, its weights in shards"
+    )
 
     @model_validator(mode="after")
     def steps_fit(self) -> "TrainingConfig":
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"'warmup_steps' must be below num_steps ({self.num_steps}), got {self.warmup_steps}")
-        processes = self.devices * self.num_nodes
-        if self.batch_size % processes:
-            raise ValueError(f"'batch_size' must divide by devices x nodes ({processes}), got {self.batch_size}")
         return self
 
 

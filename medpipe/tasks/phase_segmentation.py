@@ -5,10 +5,11 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from medpipe.tasks.phase_losses import phase_loss
+from medpipe.tasks.phase_losses import phase_counts, phase_loss
 from medpipe.tasks.phase_network import PhaseNetwork
 from medpipe.tasks.phase_options import PhaseLossConfig
 from medpipe.tasks.task import Task
+from medpipe.tasks.totals import Totals
 
 
 @final
@@ -26,6 +27,9 @@ class PhaseSegmentation(Task):
         self.weights = torch.as_tensor(weights, dtype=torch.float32)
         self.loss_config = loss
 
-    def loss(self, batch: dict[str, Any], step: int) -> Tensor:
+    def counts(self, batch: dict[str, Any]) -> Tensor:
+        return phase_counts(batch["labels"], batch["is_frame"], self.weights)
+
+    def part_loss(self, batch: dict[str, Any], totals: Totals) -> Tensor:
         stages = self.network(batch["embeddings"], batch["is_frame"], batch["is_valid"])
-        return phase_loss(stages, batch["labels"], batch["is_frame"], self.weights, self.loss_config)
+        return phase_loss(stages, batch["labels"], batch["is_frame"], self.weights, self.loss_config, totals)

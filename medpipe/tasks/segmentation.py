@@ -4,10 +4,11 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor
 
-from medpipe.tasks.losses import deep_supervision_loss
+from medpipe.tasks.losses import deep_supervision_loss, supervised_counts
 from medpipe.tasks.options import LossConfig
 from medpipe.tasks.segmentation_network import SegmentationNetwork, lay_out_input
 from medpipe.tasks.task import Task
+from medpipe.tasks.totals import Totals
 
 
 @final
@@ -24,8 +25,14 @@ class Segmentation(Task):
     def __init__(self, network: SegmentationNetwork, *, loss: LossConfig | None = None) -> None:
         super().__init__(network)
         self.voxel_loss = loss or LossConfig()
+        self.adds_over_batch = self.voxel_loss.batch_dice and self.voxel_loss.dice_weight > 0
 
-    def loss(self, batch: dict[str, Any], step: int) -> Tensor:
+    def counts(self, batch: dict[str, Any]) -> Tensor:
+        network = self.network
+        assert isinstance(network, SegmentationNetwork)
+        return supervised_counts(batch["target"], batch["is_annotated"], network.map_shapes(batch["volume"]))
+
+    def part_loss(self, batch: dict[str, Any], totals: Totals) -> Tensor:
         network = self.network
         assert isinstance(network, SegmentationNetwork)
         return deep_supervision_loss(
@@ -35,4 +42,5 @@ class Segmentation(Task):
             batch["is_annotated"],
             output=network.output,
             config=self.voxel_loss,
+            totals=totals,
         )

@@ -38,6 +38,7 @@ class SegmentationNetwork(nn.Module):
         if output == "sigmoid":
             for head in self.heads:
                 nn.init.constant_(cast(Tensor, cast(nn.Conv3d, head).bias), PRIOR_LOGIT)
+        self._map_shapes: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
 
     def forward(self, volume: Tensor) -> Tensor:
         """Logits (B, outputs, D, H, W) of volume (B, C, D, H, W)."""
@@ -46,6 +47,19 @@ class SegmentationNetwork(nn.Module):
     def supervised(self, volume: Tensor) -> tuple[Tensor, ...]:
         """Logits of every supervised map, finest first."""
         return tuple(head(features) for head, features in zip(self.heads, self.backbone(volume), strict=False))
+
+    @torch.no_grad()
+    def map_shapes(self, volume: Tensor) -> list[tuple[int, ...]]:
+        """(D, H, W) of every supervised map of volumes like this one; looked up by a pass of one sample, once a size.
+
+        What a loss is a mean over has to be counted before the network runs, over all parts of a batch.
+        """
+        size = tuple(volume.shape[-3:])
+        if size not in self._map_shapes:
+            maps = self.backbone(volume[:1])
+            self._map_shapes[size] = [tuple(found.shape[-3:]) for found, _ in zip(maps, self.heads, strict=False)]
+            torch.clear_autocast_cache()  # it would hold casts of the weights that have no gradient
+        return self._map_shapes[size]
 
 
 def lay_out(network: nn.Module, device: torch.device) -> None:

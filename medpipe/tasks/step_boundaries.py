@@ -16,8 +16,9 @@ from medpipe.tasks.ema import WeightAverage
 from medpipe.tasks.loading import SampleFault
 from medpipe.tasks.metrics_file import MetricsFile
 from medpipe.tasks.options import TrainingConfig
+from medpipe.tasks.processes import Processes
 from medpipe.tasks.schedules import schedule_factor
-from medpipe.tasks.segmentation_network import lay_out
+from medpipe.tasks.sharding import load_optimiser_state, optimiser_state, whole_tensors
 from medpipe.tasks.task import Task
 
 # Figures of whole-volume validation after a step; None where it was stopped half-way.
@@ -36,9 +37,9 @@ def identity_of(config: TrainingConfig, seed: int) -> dict[str, Any]:
     return {**config.model_dump(mode="json", exclude=execution | {"keep"}), "seed": seed}
 
 
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """A seed for torch's generators that depends on (seed, step, rank) alone."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, step: int, first: int) -> int:
+    """A seed for torch's own generator that depends on the step and the process's first place in the batch alone."""
+    return int(np.random.SeedSequence([seed, step, first]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @final
@@ -55,8 +56,12 @@ class StepBoundaries(Callback):
         validate: Validate | None,
         on_step: OnStep | None,
         state: dict[str, Any] | None,
+        processes: Processes,
     ) -> None:
         self.task, self.config, self.folder, self.seed = task, config, folder, seed
+        self.processes = processes
+        # What validation sees: of weights in shards, a whole copy that every process fills beforehand.
+        self.judged = task
         self.should_stop, self.validate, self.on_step = should_stop, validate, on_step
         self.step: int = 0 if state is None else state["step"]
         self.best_step: int | None = None if state is None else state["best_step"]
@@ -76,20 +81,19 @@ class StepBoundaries(Callback):
         return self.step >= self.config.num_steps and self.pending is None and self._last_saved == self.step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        lay_out(self.task, trainer.strategy.root_device)
-        if trainer.is_global_zero:
+        if self.processes.is_first:
             self._open_files()
         if self.config.ema_decay is not None:
             self.average = WeightAverage(self.task.network, self.config.ema_decay)
         if self._state is not None:
-            trainer.strategy.load_optimizer_state_dict({"optimizer_states": [self._state["optimiser"]]})
+            load_optimiser_state(trainer.optimizers[0], self._state["optimiser"])
             trainer.precision_plugin.load_state_dict(self._state["loss_scaling"])
             if self.average is not None:
                 self.average.load_state_dict(self._state["average"])
             self._state = None  # the memory of a second copy of everything
-        trainer.strategy.barrier()
+        self.processes.wait()
         if self.pending is not None:
-            self._end_of_step(trainer, self.pending)
+            self._end_of_step(trainer, self.pending, self.processes.any(self.should_stop()), False)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -98,10 +102,11 @@ class StepBoundaries(Callback):
             return -1  # the stop came while a validation was made up for
         if isinstance(batch, SampleFault):
             batch.throw()
-        per_rank = self.config.batch_size // trainer.world_size
+        first = self.processes.rank * (self.config.batch_size // self.processes.size)
         self.task.current_step = self.step
-        self.task.first_sample = self.step * self.config.batch_size + trainer.global_rank * per_rank
-        torch.manual_seed(step_seed(self.seed, self.step, trainer.global_rank))
+        self.task.first_sample = self.step * self.config.batch_size + first
+        torch.manual_seed(step_seed(self.seed, self.step, first))
+        trainer.optimizers[0].zero_grad(set_to_none=True)
         rate = self._learning_rate()
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate * group["factor"]
@@ -110,7 +115,8 @@ class StepBoundaries(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = float(_loss_of(outputs))
+        stop, save = self.should_stop(), self._save_is_due(self.step + 1)
+        loss, num_stops, num_saves = self.processes.sum([float(outputs["value"]), float(stop), float(save)])
         # 16-mixed skips such a step by itself and lowers its scale; elsewhere the weights are lost.
         if not math.isfinite(loss) and self.config.precision != "16-mixed":
             raise FloatingPointError(
@@ -123,24 +129,25 @@ class StepBoundaries(Callback):
         if self.average is not None:
             self.average.update(self.step)
         self.task.after_step(self.step, self.config.num_steps)
-        if self.on_step is not None and trainer.is_global_zero:
+        if self.on_step is not None and self.processes.is_first:
             self.on_step(self.step, figures)
-        self._end_of_step(trainer, figures)
+        stop = num_stops > 0 or (self.processes.size == 1 and self.should_stop())
+        self._end_of_step(trainer, figures, stop, num_saves > 0)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.interrupted = isinstance(exception, KeyboardInterrupt)
 
-    def validate_what_is_pending(self, trainer: Trainer) -> None:
+    def validate_what_is_pending(self) -> None:
         """Make up for the last step's validation, where nothing else is left to do."""
         assert self.pending is not None
         assert self._state is not None
         state = self._state
-        if trainer.is_global_zero:
+        if self.processes.is_first:
             self._open_files()
         if self.config.ema_decay is not None:
             self.average = WeightAverage(self.task.network, self.config.ema_decay)
             self.average.load_state_dict(state["average"])
-        validation = None if self.should_stop() else self._validated()
+        validation = None if self.processes.any(self.should_stop()) else self._validated()
         if validation is None:
             return
         if self._metrics is not None:
@@ -148,6 +155,7 @@ class StepBoundaries(Callback):
             best = {"best_step": self.best_step, "best_score": self.best_score}
             save_atomically({**state, **best, "pending": None}, self.folder / CHECKPOINT_FILE)
             remove_other_best(self.folder, self.best_step)
+        self.processes.wait()
         self.pending, self._last_saved = None, self.step
 
     def close(self) -> None:
@@ -162,19 +170,21 @@ class StepBoundaries(Callback):
     def _learning_rate(self) -> float:
         return self.config.learning_rate * schedule_factor(self.step, self.config)
 
-    def _end_of_step(self, trainer: Trainer, figures: dict[str, float]) -> None:
-        """Validate, write the row, save, stop: in this order, so that a checkpoint has its rows on disk."""
-        stop = _any_process(trainer, self.should_stop())
+    def _end_of_step(self, trainer: Trainer, figures: dict[str, float], stop: bool, save: bool) -> None:
+        """Validate, write the row, save, stop: in this order, so that a checkpoint has its rows on disk.
+
+        `stop`, `save`: whether any process is asked to; they do so together or not at all.
+        """
         self.pending = None
         if self._validation_is_due():
             validation = None if stop else self._validated()
-            if _any_process(trainer, validation is None) or validation is None:
+            if validation is None:
                 stop, self.pending = True, figures
             else:
                 figures = {**figures, **validation}
         if self._metrics is not None and self.pending is None:
             self._metrics.add(self.step, figures)
-        if stop or self.step == self.config.num_steps or _any_process(trainer, self._save_is_due()):
+        if stop or save or self.step == self.config.num_steps:
             self._save(trainer)
         trainer.should_stop = stop
 
@@ -186,18 +196,23 @@ class StepBoundaries(Callback):
     def _validated(self) -> dict[str, float] | None:
         """Figures of a validation with the weights to hand over; keeps these where they are the best so far."""
         assert self.validate is not None
-        if self.average is None:
+        average = self.average
+        if self.judged is not self.task:
+            weights = whole_tensors(self.task.network.state_dict() if average is None else average.state_dict())
+            self.judged.to(self.task.device).network.load_state_dict(weights)
+            return self._judged(weights)
+        if average is None:
             return self._judged(self.task.network.state_dict())
-        with self.average.applied():
-            return self._judged(self.average.state_dict())
+        with average.applied():
+            return self._judged(average.state_dict())
 
     def _judged(self, weights: dict[str, Tensor]) -> dict[str, float] | None:
         assert self.validate is not None
-        self.task.eval()
+        self.judged.eval()
         with torch.no_grad():
             figures = self.validate(self.step)
-        self.task.train()
-        if figures is None:
+        self.judged.train()
+        if self.processes.any(figures is None) or figures is None:
             return None
         score = figures.get(self.task.best_metric, math.nan)
         before = self.best_score
@@ -210,9 +225,9 @@ class StepBoundaries(Callback):
                 save_atomically(best, best_path(self.folder, self.step))
         return figures
 
-    def _save_is_due(self) -> bool:
+    def _save_is_due(self, step: int) -> bool:
         steps, minutes = self.config.save_every_steps, self.config.save_every_minutes
-        by_steps = steps is not None and self.step % steps == 0
+        by_steps = steps is not None and step % steps == 0
         return by_steps or (minutes is not None and time.monotonic() - self._last_saved_at >= 60 * minutes)
 
     def _save(self, trainer: Trainer) -> None:
@@ -220,25 +235,16 @@ class StepBoundaries(Callback):
             "format": FORMAT,
             "step": self.step,
             "identity": identity_of(self.config, self.seed),
-            "weights": trainer.strategy.lightning_module_state_dict(),
-            "optimiser": trainer.strategy.optimizer_state(trainer.optimizers[0]),
+            "weights": whole_tensors(self.task.state_dict()),
+            "optimiser": optimiser_state(trainer.optimizers[0]),
             "loss_scaling": trainer.precision_plugin.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else whole_tensors(self.average.state_dict()),
             "best_step": self.best_step,
             "best_score": self.best_score,
             "pending": self.pending,
         }
-        if trainer.is_global_zero:
+        if self.processes.is_first:
             save_atomically(state, self.folder / CHECKPOINT_FILE)
             remove_other_best(self.folder, self.best_step)
-        trainer.strategy.barrier()
+        self.processes.wait()
         self._last_saved, self._last_saved_at = self.step, time.monotonic()
-
-
-def _any_process(trainer: Trainer, flag: bool) -> bool:
-    """Whether the flag is up in any process: they stop, save and give up a validation together or not at all."""
-    return trainer.strategy.reduce_boolean_decision(flag, all=False) if trainer.world_size > 1 else flag
-
-
-def _loss_of(outputs: Any) -> Tensor:
-    return outputs["loss"] if isinstance(outputs, dict) else outputs

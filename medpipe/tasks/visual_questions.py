@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from medpipe.backbones.vision_language import VisionLanguageNetwork
 from medpipe.backbones.word_tokenizer import PAD
 from medpipe.tasks.task import Task, build_optimiser
+from medpipe.tasks.totals import Totals
 
 
 @final
@@ -27,14 +28,18 @@ class VisualQuestions(Task):
     def __init__(self, network: VisionLanguageNetwork) -> None:
         super().__init__(network)
 
-    def loss(self, batch: dict[str, Any], step: int) -> Tensor:
+    def counts(self, batch: dict[str, Any]) -> Tensor:
+        return batch["is_answer"][..., 1:].sum()[None]
+
+    def part_loss(self, batch: dict[str, Any], totals: Totals) -> Tensor:
         tokens, is_answer = batch["tokens"], batch["is_answer"]
         used = int((tokens != PAD).flatten(0, 1).any(dim=0).sum())
         tokens, wanted = tokens[..., :used], is_answer[..., 1:used]
         at, is_wanted = places_of(wanted)
         read = self.network.read(self.network.look(batch["image"]), tokens[..., :-1], at)
         logits = self.network.head(read[is_wanted])
-        return functional.cross_entropy(logits.float(), tokens[..., 1:].gather(-1, at)[is_wanted])
+        summed = functional.cross_entropy(logits.float(), tokens[..., 1:].gather(-1, at)[is_wanted], reduction="sum")
+        return summed / totals.counts[0].float().clamp(min=1)
 
     def configure_optimizers(self) -> Optimizer:
         assert self.optimise is not None, "fit sets the values"
