@@ -56,7 +56,7 @@ ASSUMED = {
     "gpu": "NVIDIA H100 SXM, 989 TFLOP/s dense bfloat16 (NVIDIA H100 data sheet)",
     "gpu_flops": 989e12,
     "utilisation": 0.3,
-    "utilisation_why": "share of the peak that 3D convolutions reach; assumed, no measurement of ours: times scale with it",
+    "utilisation_why": "share of the peak that 3D convolutions reach; assumed, not measured: times scale with it",
     "gpus_a_node": 8,
     "nvlink_bytes_per_s": 450e9,  # 900 GB/s in both directions together: NVIDIA H100 data sheet
     "network_bytes_per_s_a_gpu": 50e9,  # a 400 Gb/s port a GPU: NVIDIA DGX H100 user guide
@@ -203,7 +203,7 @@ def measure(steps: int) -> dict[str, Any]:
             "seconds_2": seconds[2], "all_reduce_alone": alone, "loader_a_sample": loader_seconds(size),
             "voxels": int(np.prod(size)), "batch": batch,
         }  # fmt: skip
-        print(f"{name:26s} 1 process {seconds[1]:.3f} s, 2 processes {seconds[2]:.3f} s, all-reduce alone {alone:.4f} s,"
+        print(f"{name:26s} 1 process {seconds[1]:.3f} s, 2 processes {seconds[2]:.3f} s, all-reduce {alone:.4f} s,"
               f" loader {rows[name]['loader_a_sample']:.4f} s a sample", flush=True)  # fmt: skip
     return rows
 
