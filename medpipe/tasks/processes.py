@@ -170,7 +170,7 @@ class Processes:
             backend, init_method=where, rank=world.rank, world_size=world.size, timeout=TRAINING_TIMEOUT
         )
         self._control = dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT)
-        self._store = dist.PrefixStore("medpipe", dist.distributed_c10d._get_default_store())
+        self._store = dist.PrefixStore("medpipe", dist.distributed_c10d._get_default_store())  # pyright: ignore[reportPrivateImportUsage]
         self._watch = threading.Thread(target=self._look, args=(self._store,), daemon=True)
         self._watch.start()
         return self
