@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from pytorch_lightning import Callback, Trainer
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
 from torch import nn
 

@@ -15,7 +15,6 @@ def test_defaults_are_valid() -> None:
     [
         (LossConfig, {"dice_weight": 0.0, "cross_entropy_weight": 0.0}, "both 0"),
         (TrainingConfig, {"num_steps": 5, "warmup_steps": 5}, r"below num_steps \(5\)"),
-        (TrainingConfig, {"num_steps": 5, "batch_size": 3, "devices": 2}, r"divide by devices x nodes \(2\)"),
         (TeacherConfig, {"decay": (0.9, 1.0)}, "below 1"),
         (MaskingConfig, {"method": "dense", "teacher": TeacherConfig()}, "method: sparse"),
     ],
