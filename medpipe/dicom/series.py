@@ -46,6 +46,7 @@ class Series:
     patient_id: str
     folder: Path
     study: dict[str, str] = field(default_factory=dict)  # STUDY_KEYWORDS as found
+    paths: tuple[Path, ...] = ()  # of the slices, in their order
 
 
 def find_series(folder: Path | str, *, notes: list[str] | None = None) -> list[SeriesFiles]:
@@ -95,6 +96,7 @@ def read_series(
         patient_id=text(first, "PatientID"),
         folder=folder,
         study={keyword: text(first, keyword) for keyword in STUDY_KEYWORDS},
+        paths=tuple(one.path for one in ordered),
     )
 
 

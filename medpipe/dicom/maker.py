@@ -1,0 +1,61 @@
+"""What a written object says about what made it: device, model, weights, and the series it was made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medpipe.dicom.writing import MANUFACTURER, RESEARCH_USE, UID_ROOT, seeded_uid, valid_date, valid_time
+from medpipe.version import __version__
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from medpipe.dicom.series import Series
+
+_SEXES = ("M", "F", "O")
+# DICOM CID 7005, Contributing Equipment Purposes of Reference.
+_PROCESSING = ("109102", "DCM", "Processing Equipment")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The networks behind an object: a name for people, and the SHA-256 of their weights, which changes with each training."""
+
+    name: str
+    weights_sha256: str
+    version: str = __version__
+
+
+def study_module(series: "Series") -> dict[str, str]:
+    """Patient and study as in the CT, less what is not valid DICOM there (the word UNKNOWN for a date)."""
+    found: Mapping[str, str] = series.study
+    study = {keyword: found.get(keyword, "") for keyword in (
+        "PatientName", "PatientID", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription",
+    )}  # fmt: skip
+    study["PatientBirthDate"] = valid_date(found.get("PatientBirthDate", ""))
+    study["StudyDate"] = valid_date(found.get("StudyDate", ""))
+    study["StudyTime"] = valid_time(found.get("StudyTime", ""))
+    sex = found.get("PatientSex", "")
+    study["PatientSex"] = sex if sex in _SEXES else ""
+    # SH holds 16 characters, LO 64; an export that broke the rule is not handed on.
+    study["StudyID"], study["AccessionNumber"] = study["StudyID"][:16], study["AccessionNumber"][:16]
+    study["StudyDescription"] = study["StudyDescription"][:64]
+    return study
+
+
+def contributing_equipment(model: Model, uid_root: str = UID_ROOT) -> "Dataset":
+    """An item of Contributing Equipment Sequence, as IHE AI Results asks: a device UID of its own for each set of weights."""
+    from pydicom import Dataset
+
+    item, purpose = Dataset(), Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = _PROCESSING
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = model.name[:64]
+    item.SoftwareVersions = [model.version, f"weights sha256 {model.weights_sha256[:48]}"]
+    item.DeviceSerialNumber = model.weights_sha256[:64]
+    item.DeviceUID = seeded_uid("weights", model.weights_sha256, root=uid_root)
+    item.ContributionDescription = f"segmentation by {model.name}, weights sha256 {model.weights_sha256}, {RESEARCH_USE}"[
+        :1024
+    ]
+    return item
