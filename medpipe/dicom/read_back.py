@@ -15,7 +15,7 @@ from medpipe.dicom.reading import read_dataset
 from medpipe.dicom.rtstruct import Roi, read_rtstruct
 from medpipe.dicom.series import Series
 from medpipe.dicom.slices import KEYWORDS, Slice, slice_of
-from medpipe.geometry.volume import MaskStack
+from medpipe.dicom.structure_masks import StructureMasks
 from medpipe.geometry.world import flip_points
 
 _CLOSE_MM = 0.01  # decimal strings hold nine digits or more; a slice is never this thin
@@ -25,7 +25,7 @@ class WrittenOtherwise(RuntimeError):
     """A file that does not say what its masks say: it is removed, and nobody gets it."""
 
 
-def check_rtstruct(path: Path, masks: MaskStack, names: list[str], series: Series) -> None:
+def check_rtstruct(path: Path, masks: StructureMasks, names: list[str], series: Series) -> None:
     """WrittenOtherwise unless every region, filled on the images that its contours name, is the mask of its structure.
 
     `masks` lie on the grid of `series`, `names` are their regions' names.
@@ -36,7 +36,7 @@ def check_rtstruct(path: Path, masks: MaskStack, names: list[str], series: Serie
     if rtstruct.frame_of_reference_uids != (series.frame_of_reference_uid,):
         raise WrittenOtherwise(f"{path}: frames of reference {rtstruct.frame_of_reference_uids} after writing")
     for structure, name in zip(masks.structures, names, strict=True):
-        found = _filled(path, rtstruct.roi(name), series, images, masks.shape)
+        found = _filled(path, rtstruct.roi(name), series, images, masks.grid.shape)
         check_same(path, structure, masks.mask(structure), found)
 
 
@@ -47,15 +47,15 @@ def images_of(series: Series) -> dict[str, Slice]:
     return {one.sop_uid: one for one in found}
 
 
-def check_grid(path: Path, masks: MaskStack, series: Series, images: dict[str, Slice]) -> None:
+def check_grid(path: Path, masks: StructureMasks, series: Series, images: dict[str, Slice]) -> None:
     """The corners of every slice of the masks lie where the image of that slice has its corner pixels."""
-    _, height, width = masks.shape
+    _, height, width = masks.grid.shape
     corners = np.array([(0, 0), (0, width - 1), (height - 1, 0), (height - 1, width - 1)])
     for d, uid in enumerate(series.sop_uids):
         index = np.column_stack([np.full(4, d), corners])
         off_mm = np.abs(flip_points(masks.grid.index_to_world(index)) - _pixel_places(images[uid], corners)).max()
         # A series may be 1 % uneven: its grid is the even one, and half a percent of a slice off at the most.
-        if off_mm > max(_CLOSE_MM, 0.02 * masks.spacing_mm[0]):
+        if off_mm > max(_CLOSE_MM, 0.02 * masks.grid.spacing_mm[0]):
             raise WrittenOtherwise(f"{path}: slice {d} of the masks lies {off_mm:.3f} mm off its image {uid}")
 
 

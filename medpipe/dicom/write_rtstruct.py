@@ -1,7 +1,6 @@
 """Masks as an RTSTRUCT that refers to their CT series, along voxel edges, read back and compared before it is kept."""
 
 import colorsys
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,10 +14,10 @@ from medpipe.dicom.maker import Model, contributing_equipment, study_module
 from medpipe.dicom.read_back import check_rtstruct
 from medpipe.dicom.rtstruct import RtStruct, read_rtstruct
 from medpipe.dicom.series import Series
+from medpipe.dicom.structure_masks import StructureMasks
 from medpipe.dicom.writing import RESEARCH_USE, UID_ROOT, add_maker, decimals, save, seeded_uid
 from medpipe.geometry.atomic import written_beside
-from medpipe.geometry.orientation import canonical_grid, from_canonical, to_canonical
-from medpipe.geometry.volume import Grid, MaskStack, check_same_grid
+from medpipe.geometry.volume import MaskStack
 from medpipe.geometry.world import flip_points
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _TARGETS = {"ctv": "CTV", "gtv": "GTV", "ptv": "PTV", "applicator": "BRACHY_ACCE
 
 def write_rtstruct(
     path: Path | str,
-    masks: MaskStack,
+    masks: MaskStack | StructureMasks,
     series: Series,
     *,
     roi_names: Mapping[str, str] | None = None,
@@ -61,7 +60,7 @@ def write_rtstruct(
     a frame of reference.
     """
     path = Path(path)
-    masks = _on_series_grid(masks, series.volume.grid)
+    masks = (masks if isinstance(masks, StructureMasks) else StructureMasks(masks)).on_series_grid(series.volume.grid)
     names = [dict(roi_names or {}).get(structure, structure) for structure in masks.structures]
     unfit = [name for name in names if not 1 <= len(name) <= 64 or name != name.strip() or "\\" in name]
     if len(set(names)) != len(names) or unfit:
@@ -72,7 +71,7 @@ def write_rtstruct(
         )
     types = [dict(interpreted_types or {}).get(s, _interpreted_type(s)) for s in masks.structures]
     dataset = _header(series, masks, names, description, uid_root, holes, model)
-    for number, (mask, name, kind) in enumerate(zip(masks.array, names, types, strict=True), start=1):
+    for number, (mask, name, kind) in enumerate(zip(masks.masks(), names, types, strict=True), start=1):
         _add_roi(dataset, number, name, kind, _contour_items(mask, series, holes), series)
     with written_beside(path) as partial:
         save(dataset, partial)
@@ -80,22 +79,14 @@ def write_rtstruct(
     return read_rtstruct(path)
 
 
-def _on_series_grid(masks: MaskStack, grid: Grid) -> MaskStack:
-    """The masks with the series' axes: a permutation and flips, no resampling."""
-    check_same_grid(canonical_grid(grid), canonical_grid(masks.grid), "the mask stack", "the CT series")
-    canonical = to_canonical(masks)
-    return from_canonical(MaskStack(canonical.array, canonical_grid(grid).affine, masks.structures), grid)
-
-
 def _header(
-    series: Series, masks: MaskStack, names: list[str], description: str, uid_root: str, holes: Holes,
+    series: Series, masks: StructureMasks, names: list[str], description: str, uid_root: str, holes: Holes,
     model: Model | None,
 ) -> "Dataset":  # fmt: skip
     """Everything but the regions of interest. No time of writing: the same input gives the same bytes."""
     from pydicom import Dataset
 
-    content = np.packbits(masks.array).tobytes()
-    identity = (series.series_uid, "\x1e".join(names), description, hashlib.sha256(content).hexdigest())
+    identity = (series.series_uid, "\x1e".join(names), description, masks.digest())
     # Other outlines or another model are another object, even where the voxels are the same.
     identity = (*identity, holes, model.weights_sha256 if model else "")
     dataset = Dataset()
