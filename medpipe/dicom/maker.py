@@ -55,7 +55,7 @@ def contributing_equipment(model: Model, uid_root: str = UID_ROOT) -> "Dataset":
     item.SoftwareVersions = [model.version, f"weights sha256 {model.weights_sha256[:48]}"]
     item.DeviceSerialNumber = model.weights_sha256[:64]
     item.DeviceUID = seeded_uid("weights", model.weights_sha256, root=uid_root)
-    item.ContributionDescription = f"segmentation by {model.name}, weights sha256 {model.weights_sha256}, {RESEARCH_USE}"[
-        :1024
-    ]
+    item.ContributionDescription = (
+        f"segmentation by {model.name}, weights sha256 {model.weights_sha256}, {RESEARCH_USE}"[:1024]
+    )
     return item

@@ -1,5 +1,6 @@
 """Masks as a DICOM SEG on their CT series, by highdicom: binary, one coded segment a structure, read back and compared."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 
 def local_code(structure: str) -> SegmentCode:
     """A code of medpipe's own for a structure that no coding scheme at hand knows."""
-    return SegmentCode(ANATOMY, Code(structure[:16], "99MEDPIPE", structure[:64]))
+    value = hashlib.sha256(structure.encode()).hexdigest()[:16]  # SH holds 16: names that differ later would be one
+    return SegmentCode(ANATOMY, Code(value, "99MEDPIPE", structure[:64]))
 
 
 def write_seg(

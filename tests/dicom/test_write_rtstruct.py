@@ -156,7 +156,10 @@ def test_holes_are_keyholes_or_inner_contours_by_a_value(series: Series, tmp_pat
     masks = MaskStack(ring[None], series.volume.affine, ("uterus",))
     keyholes = write_rtstruct(tmp_path / "k", masks, series)
     inner = write_rtstruct(tmp_path / "i", masks, series, holes="inner")
-    assert [len(rtstruct.roi("uterus").contours) for rtstruct in (keyholes, inner)] == [1, 3]  # two of the holes touch at a corner
+    assert [len(rtstruct.roi("uterus").contours) for rtstruct in (keyholes, inner)] == [
+        1,
+        3,
+    ]  # two of the holes touch at a corner
     for rtstruct in (keyholes, inner):
         np.testing.assert_array_equal(roi_masks(rtstruct, series, {"uterus": "uterus"}).array[0], ring)
 

@@ -47,7 +47,9 @@ def test_a_label_map_is_written_as_its_masks_are(series: Series, make_masks, tmp
 
 def test_codes_model_and_research_use_stand_in_the_object(series: Series, make_masks, tmp_path: Path) -> None:
     bladder = SegmentCode(
-        Code("91723000", "SCT", "Anatomical Structure"), Code("89837001", "SCT", "Bladder"), Code("7771000", "SCT", "Left")
+        Code("91723000", "SCT", "Anatomical Structure"),
+        Code("89837001", "SCT", "Bladder"),
+        Code("7771000", "SCT", "Left"),
     )
     write_seg(
         tmp_path / "seg.dcm", make_masks(series.volume.affine), series, codes={"bladder": bladder},
