@@ -33,10 +33,10 @@ demo-colonoscopy: $(READY)
 	$(BIN)/medpipe run colonoscopy_phases --overlay demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not hospital"
 
 test-long: $(READY)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not hospital"
 
 check: $(READY)
 	$(BIN)/ruff format --check .

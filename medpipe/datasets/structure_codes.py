@@ -1,4 +1,4 @@
-"""What a structure is called outside: its SNOMED code (data/vocabularies/snomed.yaml) and its TG-263 name (manifests)."""
+"""Names of structures outside: SNOMED codes (data/vocabularies/snomed.yaml) and TG-263 names (the manifests)."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -63,7 +63,7 @@ def _to_the_left(row: list[tuple[float, int]], column: float) -> tuple[float, in
 def _spliced(
     outline: list[list[float]], at: tuple[float, float], hole: list[list[float]], start: tuple[float, float]
 ) -> list[list[float]]:
-    """The outline with the way to the hole, around it and back put in at the point `at`, which lies on one of its edges."""
+    """The outline with the way to the hole, around it and back put in at the point `at` on one of its edges."""
     first = hole.index(list(start))
     way = [list(at), *hole[first:], *hole[:first], list(start), list(at)]
     for index, (h, w) in enumerate(outline):

@@ -19,7 +19,7 @@ _PROCESSING = ("109102", "DCM", "Processing Equipment")
 
 @dataclass(frozen=True)
 class Model:
-    """The networks behind an object: a name for people, and the SHA-256 of their weights, which changes with each training."""
+    """The networks behind an object: a name for people, and the SHA-256 of their weights."""
 
     name: str
     weights_sha256: str
@@ -44,7 +44,7 @@ def study_module(series: "Series") -> dict[str, str]:
 
 
 def contributing_equipment(model: Model, uid_root: str = UID_ROOT) -> "Dataset":
-    """An item of Contributing Equipment Sequence, as IHE AI Results asks: a device UID of its own for each set of weights."""
+    """An item of Contributing Equipment Sequence, as IHE AI Results asks: a device UID for each set of weights."""
     from pydicom import Dataset
 
     item, purpose = Dataset(), Dataset()
@@ -56,6 +56,6 @@ def contributing_equipment(model: Model, uid_root: str = UID_ROOT) -> "Dataset":
     item.DeviceSerialNumber = model.weights_sha256[:64]
     item.DeviceUID = seeded_uid("weights", model.weights_sha256, root=uid_root)
     item.ContributionDescription = (
-        f"segmentation by {model.name}, weights sha256 {model.weights_sha256}, {RESEARCH_USE}"[:1024]
+        f"segmentation by {model.name[:64]}, weights sha256 {model.weights_sha256}, {RESEARCH_USE}"
     )
     return item

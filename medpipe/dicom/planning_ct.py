@@ -1,4 +1,4 @@
-"""Which of the CT series in a folder is the planning CT, and why; anything that could be two is refused, never guessed."""
+"""Which of the CT series in a folder is the planning CT, and why; what could be two is refused, never guessed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def _chosen(candidates: Sequence[_Candidate], referred: set[str], folder: Path) 
     listed = "; ".join(f"{one.name}{': ' + one.fault if one.fault else ''}" for one in candidates)
     count = len(long) or len(sound)
     raise DataFault(
-        folder, f"{count or 'none'} of its {len(candidates)} CT series could be the planning CT, say which by --series: "
+        folder, f"{count or 'none'} of {len(candidates)} CT series could be the planning CT, name one by --series: "
         f"{listed}",
     )  # fmt: skip
 

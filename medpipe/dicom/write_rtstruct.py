@@ -56,8 +56,8 @@ def write_rtstruct(
     uid_root           under which new UIDs are made
 
     Before the file gets its name it is read back and compared with the masks in patient coordinates, by the images it
-    refers to. ValueError if the masks do not lie on the series' grid, if names repeat or do not fit, or the series lacks
-    a frame of reference.
+    refers to. ValueError if the masks do not lie on the series' grid, if names repeat or do not fit, or the series
+    lacks a frame of reference.
     """
     path = Path(path)
     masks = (masks if isinstance(masks, StructureMasks) else StructureMasks(masks)).on_series_grid(series.volume.grid)

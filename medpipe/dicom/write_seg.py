@@ -1,4 +1,4 @@
-"""Masks as a DICOM SEG on their CT series, by highdicom: binary, one coded segment a structure, read back and compared."""
+"""Masks as a DICOM SEG on their CT series, by highdicom: binary, coded segments, every frame read back and compared."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -114,7 +114,7 @@ def check_seg(path: Path, masks: StructureMasks, series: Series) -> None:
 def _frames(
     path: Path, header: "Dataset", series: Series, images: dict[str, Slice]
 ) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
-    """Segment number, slice d and pixels of each frame; the slice by the frame's own place, checked with its reference."""
+    """Segment number, slice d and pixels of each frame; the slice by the frame's place, checked with its reference."""
     from pydicom.pixels import iter_pixels
 
     shared = header.SharedFunctionalGroupsSequence[0]

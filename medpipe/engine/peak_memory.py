@@ -1,4 +1,4 @@
-"""Peak memory of one case, where the kernel lets a process reset its own peak; else of the whole process, and it says so."""
+"""Peak memory of one case where the kernel lets a process reset its peak; else of the whole process, and it says so."""
 
 import resource
 import sys

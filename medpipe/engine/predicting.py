@@ -55,7 +55,8 @@ def predict_command(
     refused = [kind for kind in options.kinds if kind in OF_DICOM]
     if without and refused:
         raise wrong(
-            f"{', '.join(refused)} refers to the images of a DICOM series; {', '.join(without[:5])} is none: --output nifti"
+            f"{', '.join(refused)} refers to the images of a DICOM series; {', '.join(without[:5])} is none: "
+            "use --output nifti"
         )
     console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
     console.print("for research use only, not a medical device", style="dim")
@@ -109,13 +110,13 @@ def predict_all(
 ) -> tuple[list[dict[str, Any]], list[DataFault]]:
     """Every case in turn. A faulty one is told and the others go on; one that is there for the same request is kept."""
     from medpipe.engine.signals import StopFlag
-    from medpipe.stages.segmentation_prediction import Ensemble, models_of
+    from medpipe.stages.segmentation_prediction import models_of
 
     predicted, folders = models_of(CHECKPOINT, checkpoint.folder)[0]
     model = model_of(checkpoint, predicted)
     requests = {one.case_id: request_of(one, checkpoint, options) for one in inputs}
     finished = {one.case_id: _finished(to, one, requests[one.case_id], force=force) for one in inputs}
-    ensemble = Ensemble.load(folders) if not all(finished.values()) else None
+    ensemble = loaded(folders) if not all(finished.values()) else None
     cases: list[dict[str, Any]] = []
     faults: list[DataFault] = []
     with StopFlag() as stop:
@@ -132,6 +133,16 @@ def predict_all(
             cases.append(kept)
             tell(kept, console)
     return cases, faults
+
+
+def loaded(folders: list[Path]) -> "Ensemble":
+    """The networks; DataFault for weights that are damaged or do not fit their record."""
+    from medpipe.stages.segmentation_prediction import Ensemble
+
+    try:
+        return Ensemble.load(folders)
+    except ValueError as error:
+        raise DataFault(folders[0], str(error)) from error
 
 
 def predict_one(

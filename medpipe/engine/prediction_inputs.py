@@ -1,4 +1,4 @@
-"""What `medpipe predict` was given: a DICOM folder, a NIfTI file, a folder of them, or a manifest, as cases to predict."""
+"""What `medpipe predict` was given, as cases: a DICOM folder, a NIfTI file, a folder of them, or a manifest."""
 
 from dataclasses import dataclass
 from pathlib import Path
