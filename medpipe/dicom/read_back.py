@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medpipe.dicom.polygons import fill_polygons
 from medpipe.dicom.reading import read_dataset
-from medpipe.dicom.rtstruct import Roi, read_rtstruct
+from medpipe.dicom.rtstruct import Roi, RtStruct, read_rtstruct
 from medpipe.dicom.series import Series
 from medpipe.dicom.slices import KEYWORDS, Slice, slice_of
 from medpipe.dicom.structure_masks import StructureMasks
@@ -25,8 +25,8 @@ class WrittenOtherwise(RuntimeError):
     """A file that does not say what its masks say: it is removed, and nobody gets it."""
 
 
-def check_rtstruct(path: Path, masks: StructureMasks, names: list[str], series: Series) -> None:
-    """WrittenOtherwise unless every region, filled on the images that its contours name, is the mask of its structure.
+def check_rtstruct(path: Path, masks: StructureMasks, names: list[str], series: Series) -> RtStruct:
+    """The file as read; WrittenOtherwise unless every region, filled on the images that its contours name, is the mask of its structure.
 
     `masks` lie on the grid of `series`, `names` are their regions' names.
     """
@@ -38,6 +38,7 @@ def check_rtstruct(path: Path, masks: StructureMasks, names: list[str], series: 
     for structure, name in zip(masks.structures, names, strict=True):
         found = _filled(path, rtstruct.roi(name), series, images, masks.grid.shape)
         check_same(path, structure, masks.mask(structure), found)
+    return rtstruct
 
 
 def images_of(series: Series) -> dict[str, Slice]:

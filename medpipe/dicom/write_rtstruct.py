@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,7 @@ from medpipe.dicom.contours import mask_to_contours
 from medpipe.dicom.keyholes import join_holes
 from medpipe.dicom.maker import Model, contributing_equipment, study_module
 from medpipe.dicom.read_back import check_rtstruct
-from medpipe.dicom.rtstruct import RtStruct, read_rtstruct
+from medpipe.dicom.rtstruct import RtStruct
 from medpipe.dicom.series import Series
 from medpipe.dicom.structure_masks import StructureMasks
 from medpipe.dicom.writing import RESEARCH_USE, UID_ROOT, add_maker, decimals, save, seeded_uid
@@ -75,8 +76,8 @@ def write_rtstruct(
         _add_roi(dataset, number, name, kind, _contour_items(mask, series, holes), series)
     with written_beside(path) as partial:
         save(dataset, partial)
-        check_rtstruct(partial, masks, names, series)
-    return read_rtstruct(path)
+        found = check_rtstruct(partial, masks, names, series)
+    return replace(found, path=path, rois=tuple(replace(roi, path=path) for roi in found.rois))
 
 
 def _header(

@@ -11,7 +11,7 @@ from medpipe.geometry.orientation import to_canonical
 from medpipe.geometry.volume import LabelMap, MaskStack, Volume
 from medpipe.reporting.colours import STRUCTURE_COLOURS, colour_of
 from medpipe.reporting.pictures import drawing_style
-from medpipe.reporting.planes import PLANES, outline, panel_grid, show_slice
+from medpipe.reporting.planes import PLANES, halo, outline, panel_grid, show_slice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,12 +51,12 @@ def case_pdf(
     found = found_structures(prediction, structures)
     with drawing_style(), PdfPages(buffer, metadata={"CreationDate": None, "Producer": None, "Creator": None}) as pages:
         for start in range(0, max(len(found), 1), _ROWS_A_PAGE):
-            pages.savefig(_table_page(found[start : start + _ROWS_A_PAGE], facts))
+            pages.savefig(_table_page(found[start : start + _ROWS_A_PAGE], facts, start))
         pages.savefig(_planes_page(to_canonical(volume), to_canonical(prediction), structures), facecolor="#101418")
     return buffer.getvalue()
 
 
-def _table_page(found: Sequence[FoundStructure], facts: Sequence[tuple[str, str]]) -> "Figure":
+def _table_page(found: Sequence[FoundStructure], facts: Sequence[tuple[str, str]], first: int) -> "Figure":
     from matplotlib.figure import Figure
 
     page = Figure(figsize=(8.27, 11.69))
@@ -70,8 +70,10 @@ def _table_page(found: Sequence[FoundStructure], facts: Sequence[tuple[str, str]
     y -= 0.012
     for x, title, side in ((0.08, "structure", "left"), (0.62, "volume (ml)", "right"), (0.78, "slices", "right")):
         page.text(x, y, title, fontweight="bold", ha=side)
-    for row in found:
+    for number, row in enumerate(found, start=first):
         y -= 0.0165
+        colour = colour_of(number, STRUCTURE_COLOURS)  # of its outline on the page of the planes
+        page.text(0.062, y, "\u25a0", color=colour, path_effects=halo(0.8))
         page.text(0.08, y, row.name)
         page.text(0.62, y, f"{row.volume_ml:.1f}" if row.num_slices else "not found", ha="right")
         page.text(0.78, y, f"{row.num_slices}", ha="right")
