@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer  # noqa: E402  # after the switches
 
-from medpipe.cli_dicom import Part, listed, predict  # noqa: E402
+from medpipe.cli_dicom import Part, deidentify, listed, predict  # noqa: E402
 
 BANNER = "medpipe: medical imaging workflows from one YAML file. For research use only, not a medical device."
 
@@ -230,6 +230,7 @@ def evaluate(
 
 
 app.command()(predict)
+app.command()(deidentify)
 
 
 class Correction(StrEnum):

@@ -80,3 +80,51 @@ def predict(
 def listed(values: list[str] | None) -> list[str]:
     """Repeated and comma-separated values of an option as one list."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def deidentify(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", exists=True, help="A folder of DICOM files, or one file.")],
+    to: Annotated[Path, typer.Argument(metavar="OUTPUT", file_okay=False, help="New or empty folder to write to.")],
+    key: Annotated[
+        Path, typer.Option(dir_okay=False, help="Secret key; made where it is missing. The same key, the same UIDs.")
+    ],
+    retain_dates: Annotated[
+        bool, typer.Option("--retain-dates", help="Shift all dates of a patient alike, instead of removing them.")
+    ] = False,
+    retain_characteristics: Annotated[
+        bool, typer.Option("--retain-characteristics", help="Keep age, sex, size, weight and the like.")
+    ] = False,
+    clean_descriptors: Annotated[
+        bool, typer.Option("--clean-descriptors", help="Keep known words of descriptions and ROI names.")
+    ] = False,
+    words: Annotated[Path | None, typer.Option(dir_okay=False, help="More words for --clean-descriptors.")] = None,
+    keep_private: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP,CREATOR,ELEMENT", help="Private element to keep; may be repeated."),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODALITY:TOP,LEFT,BOTTOM,RIGHT", help="Pixels to blank; may be repeated."),
+    ] = None,
+    keep_regions: Annotated[
+        bool, typer.Option("--keep-regions", help="Of ultrasound, blank all outside the regions that the header names.")
+    ] = False,
+    uid_root: Annotated[str, typer.Option(help="Under which new UIDs are made.")] = "2.25",
+    mapping: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="CSV of pseudonym and patient ID, to keep on the trusted side.")
+    ] = None,
+    skip_refused: Annotated[
+        bool, typer.Option("--skip-refused", help="Leave out refused files without an error; they are counted.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
+) -> None:
+    """Remove identities from DICOM files by the Basic Profile of PS3.15, with its options; report what was changed."""
+    from medpipe.engine.deidentifying import DeidentifyRequest, deidentify_command
+
+    request = DeidentifyRequest(
+        key=key, retain_dates=retain_dates, retain_characteristics=retain_characteristics,
+        clean_descriptors=clean_descriptors, words=words, keep_private=tuple(keep_private or ()),
+        masks=tuple(mask or ()), keep_regions=keep_regions, uid_root=uid_root, mapping=mapping,
+        skip_refused=skip_refused,
+    )  # fmt: skip
+    raise typer.Exit(deidentify_command(source, to, request, as_json=as_json))

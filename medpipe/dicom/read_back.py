@@ -26,7 +26,7 @@ class WrittenOtherwise(RuntimeError):
 
 
 def check_rtstruct(path: Path, masks: StructureMasks, names: list[str], series: Series) -> RtStruct:
-    """The file as read; WrittenOtherwise unless every region, filled on the images that its contours name, is the mask of its structure.
+    """The file as read; WrittenOtherwise unless every region, filled on the images it names, is its structure's mask.
 
     `masks` lie on the grid of `series`, `names` are their regions' names.
     """
