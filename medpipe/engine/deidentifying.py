@@ -124,7 +124,7 @@ def private_of(text: str) -> tuple[int, str, int]:
 
 
 def known_words(extra: Path | None) -> frozenset[str]:
-    """Words that descriptions may keep: of data/vocabularies/descriptor_words.txt, names of structures, and the user's."""
+    """Words that descriptions may keep: data/vocabularies/descriptor_words.txt, names of structures, and the user's."""
     from medpipe.config.share import share_folder
     from medpipe.datasets.manifest import load_manifest
     from medpipe.dicom.deidentification.words import words_of

@@ -83,7 +83,8 @@ def mask_pixels(dataset: "Dataset", rectangles: Sequence[Rectangle], *, keep_reg
         if one.bottom > rows or one.right > columns:
             raise ValueError(f"the mask {one} leaves the picture of {rows} x {columns} pixels")
         blank[one.top : one.bottom, one.left : one.right] = True
-    dataset.decompress()
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        dataset.decompress()
     pixels: Any = dataset.pixel_array.copy()
     samples = int(text(dataset, "SamplesPerPixel") or 1)
     frames = pixels.reshape(-1, rows, columns, samples)

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 # Dummies by value representation; what stands in no list is emptied.
 _DUMMIES: dict[str, Any] = {
-    "AE": "ANONYMOUS", "CS": "ANONYMOUS", "LO": "ANONYMIZED", "LT": "ANONYMIZED", "PN": "ANONYMIZED",
-    "SH": "ANONYMIZED", "ST": "ANONYMIZED", "UC": "ANONYMIZED", "UT": "ANONYMIZED", "AS": "000Y", "DA": "19000101", "TM": "000000",
-    "DT": "19000101000000", "DS": "0", "IS": "0", "FD": 0.0, "FL": 0.0, "SL": 0, "SS": 0, "UL": 0, "US": 0,
-    "UR": "urn:anonymized",
-}  # fmt: skip
+    **dict.fromkeys(("AE", "CS"), "ANONYMOUS"),
+    **dict.fromkeys(("LO", "LT", "PN", "SH", "ST", "UC", "UT"), "ANONYMIZED"),
+    **dict.fromkeys(("DS", "IS"), "0"),
+    **dict.fromkeys(("FD", "FL", "SL", "SS", "UL", "US"), 0),
+    **{"AS": "000Y", "DA": "19000101", "TM": "000000", "DT": "19000101000000", "UR": "urn:anonymized"},
+}
 _DATES = ("DA", "DT", "TM")
 # Dates that are no part of a course in time: the option for longitudinal dates does not keep them.
 _NEVER_SHIFTED = ("PatientBirthDate", "PatientBirthTime", "PatientDeathDateInAlternativeCalendar")
@@ -71,7 +72,7 @@ def deidentify(dataset: "Dataset", options: Options) -> Changes:
             raise Refused(f"its pixels cannot be masked: {error}") from error
         if not changes.masked:
             raise Refused(f"{reason}: say which pixels to mask, or leave it out")
-    patient_id, issuer = text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID")
+    patient_id, issuer = who(dataset), text(dataset, "IssuerOfPatientID")
     words = identity_words(dataset)
     days = options.keyed.shift_days(patient_id, issuer) if options.retain_dates else 0
     _Cleaner(options, changes, days, words).clean(dataset)
@@ -82,6 +83,12 @@ def deidentify(dataset: "Dataset", options: Options) -> Changes:
     if left:
         raise Refused(f"{', '.join(left)} still holds a word of a patient's or physician's name or number")
     return changes
+
+
+def who(dataset: "Dataset") -> str:
+    """What tells patients apart: PatientID; without one name and birth date; without these the study."""
+    named = f"{text(dataset, 'PatientName')}\x1f{text(dataset, 'PatientBirthDate')}"
+    return text(dataset, "PatientID") or (named if named != "\x1f" else text(dataset, "StudyInstanceUID"))
 
 
 @dataclass
@@ -119,7 +126,7 @@ class _Cleaner:
                 if element.VR == "SQ":
                     self._items(element)
                     return
-                if element.VR not in ("PN", "DA", "DT", "UI", "UN"):
+                if element.VR not in ("PN", "DA", "DT", "UI"):
                     self.changes.note(element, "kept as listed")
                     return
         self.changes.note(element, "private, removed")
@@ -149,6 +156,8 @@ class _Cleaner:
         """Kept, shifted or cleaned by an option; True where that is all there is to do."""
         options, keyword = self.options, element.keyword
         if options.retain_characteristics and keyword in PATIENT_CHARACTERISTICS:
+            if keyword == "PatientAge" and str(element.value or "")[-1:] == "Y" and str(element.value) > "089Y":
+                element.value = "090Y"  # few enough people are older that their age names them
             self.changes.note(element, "kept, patient characteristic")
             return True
         if options.retain_dates and element.VR in _DATES and keyword not in _NEVER_SHIFTED and action is not Action.uid:
@@ -194,7 +203,7 @@ class _Nothing:
 
 
 def _state_what_was_done(dataset: "Dataset", options: Options, changes: Changes) -> None:
-    """PS3.15 E.2: identity removed, by which method, with the codes of CID 7050; what became of time; a clean header."""
+    """PS3.15 E.2: identity removed, by which method (codes of CID 7050), what became of time; a clean header."""
     from pydicom import Dataset
 
     codes = [("113100", "Basic Application Confidentiality Profile")]
