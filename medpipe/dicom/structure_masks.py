@@ -51,8 +51,9 @@ class StructureMasks:
     def on_series_grid(self, grid: Grid) -> "StructureMasks":
         """With the series' axes: a permutation and flips, no resampling. ValueError if they lie on other voxels."""
         check_same_grid(canonical_grid(grid), canonical_grid(self.grid), "the mask stack", "the CT series")
-        turned = to_canonical(self.image)
         affine = canonical_grid(grid).affine
-        if isinstance(turned, MaskStack):
-            return StructureMasks(from_canonical(MaskStack(turned.array, affine, turned.structures), grid))
-        return StructureMasks(from_canonical(LabelMap(turned.array, affine), grid), self.structures)
+        if isinstance(self.image, MaskStack):
+            stack = to_canonical(self.image)
+            return StructureMasks(from_canonical(MaskStack(stack.array, affine, stack.structures), grid))
+        labels = to_canonical(self.image)
+        return StructureMasks(from_canonical(LabelMap(labels.array, affine), grid), self.structures)

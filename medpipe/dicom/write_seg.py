@@ -115,7 +115,7 @@ def _frames(
     path: Path, header: "Dataset", series: Series, images: dict[str, Slice]
 ) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
     """Segment number, slice d and pixels of each frame; the slice by the frame's place, checked with its reference."""
-    from pydicom.pixels import iter_pixels
+    from pydicom.pixels.utils import iter_pixels
 
     shared = header.SharedFunctionalGroupsSequence[0]
     orientation = numbers(shared.PlaneOrientationSequence[0], "ImageOrientationPatient", 6, path)

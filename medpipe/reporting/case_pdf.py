@@ -52,7 +52,8 @@ def case_pdf(
     with drawing_style(), PdfPages(buffer, metadata={"CreationDate": None, "Producer": None, "Creator": None}) as pages:
         for start in range(0, max(len(found), 1), _ROWS_A_PAGE):
             pages.savefig(_table_page(found[start : start + _ROWS_A_PAGE], facts, start))
-        pages.savefig(_planes_page(to_canonical(volume), to_canonical(prediction), structures), facecolor="#101418")
+        turned = to_canonical(prediction) if isinstance(prediction, MaskStack) else to_canonical(prediction)
+        pages.savefig(_planes_page(to_canonical(volume), turned, structures), facecolor="#101418")
     return buffer.getvalue()
 
 

@@ -140,7 +140,7 @@ class _Cleaner:
             del dataset[element.tag]
         elif action is Action.empty:
             element.value = [] if element.VR == "SQ" else None
-        elif action is Action.replace:
+        elif action is Action.dummy:
             element.value = _DUMMIES.get(element.VR)
         elif action is Action.uid:
             if not self._uid(element):
@@ -165,7 +165,7 @@ class _Cleaner:
         if options.clean_descriptors and keyword in DESCRIPTORS and element.VR != "SQ":
             words = options.words - self.identity
             element.value = cleaned(str(element.value or ""), words) or None
-            if element.value is None and action is Action.replace:
+            if element.value is None and action is Action.dummy:
                 return False
             self.changes.note(element, "cleaned")
             return True

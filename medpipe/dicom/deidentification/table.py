@@ -15,7 +15,7 @@ class Action(StrEnum):
 
     remove = "removed"
     empty = "emptied"
-    replace = "replaced by a dummy"
+    dummy = "replaced by a dummy"
     uid = "UID replaced"
     items = "items cleaned"  # of a sequence that must stay: the same table for what is in it
 
@@ -49,9 +49,9 @@ def actions() -> tuple[dict[int, Action], tuple[tuple[int, int, Action], ...]]:
     from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
 
     codes = {
-        "D_TAGS": Action.replace, "Z_TAGS": Action.empty, "X_TAGS": Action.remove, "U_TAGS": Action.uid,
-        "Z_D_TAGS": Action.replace, "X_Z_TAGS": Action.empty, "X_D_TAGS": Action.replace,
-        "X_Z_D_TAGS": Action.replace, "X_Z_U_STAR_TAGS": Action.items,
+        "D_TAGS": Action.dummy, "Z_TAGS": Action.empty, "X_TAGS": Action.remove, "U_TAGS": Action.uid,
+        "Z_D_TAGS": Action.dummy, "X_Z_TAGS": Action.empty, "X_D_TAGS": Action.dummy,
+        "X_Z_D_TAGS": Action.dummy, "X_Z_U_STAR_TAGS": Action.items,
     }  # fmt: skip
     single: dict[int, Action] = {}
     repeating = []
@@ -75,7 +75,7 @@ def action_of(tag: int, vr: str) -> Action | None:
     found = single.get(tag)
     if found is None:
         found = next((action for known, mask, action in repeating if tag & mask == known & mask), None)
-    if found is Action.replace and vr == "SQ":
+    if found is Action.dummy and vr == "SQ":
         return Action.items if tag == _GRAPHIC_ANNOTATION else Action.remove
     if found is not None:
         return found
