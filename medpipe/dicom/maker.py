@@ -1,7 +1,8 @@
 """What a written object says about what made it: device, model, weights, and the series it was made from."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medpipe.dicom.writing import MANUFACTURER, RESEARCH_USE, UID_ROOT, seeded_uid, valid_date, valid_time
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from medpipe.dicom.series import Series
 
+logger = logging.getLogger(__name__)
 _SEXES = ("M", "F", "O")
 # DICOM CID 7005, Contributing Equipment Purposes of Reference.
 _PROCESSING = ("109102", "DCM", "Processing Equipment")
@@ -41,6 +43,21 @@ def study_module(series: "Series") -> dict[str, str]:
     study["StudyID"], study["AccessionNumber"] = study["StudyID"][:16], study["AccessionNumber"][:16]
     study["StudyDescription"] = study["StudyDescription"][:64]
     return study
+
+
+def with_frame_of_reference(series: "Series", uid_root: str, notes: list[str] | None) -> "Series":
+    """The series itself or, where its images name no frame of reference, with one that derives from its UID.
+
+    An object must name a frame. Nothing but this series can share the one made here, and it is the same for every
+    object on the series; a random one, as published writers make it, would differ from object to object.
+    """
+    if series.frame_of_reference_uid:
+        return series
+    note = f"{series.folder.name}: the CT names no frame of reference; the objects name one made from its series UID"
+    logger.warning(note)
+    if notes is not None:
+        notes.append(note)
+    return replace(series, frame_of_reference_uid=seeded_uid("frame of reference", series.series_uid, root=uid_root))
 
 
 def contributing_equipment(model: Model, uid_root: str = UID_ROOT) -> "Dataset":

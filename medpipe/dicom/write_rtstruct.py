@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medpipe.dicom.contours import mask_to_contours
 from medpipe.dicom.keyholes import join_holes
-from medpipe.dicom.maker import Model, contributing_equipment, study_module
+from medpipe.dicom.maker import Model, contributing_equipment, study_module, with_frame_of_reference
 from medpipe.dicom.read_back import check_rtstruct
 from medpipe.dicom.rtstruct import RtStruct
 from medpipe.dicom.series import Series
@@ -42,6 +42,7 @@ def write_rtstruct(
     holes: Holes = "keyhole",
     model: Model | None = None,
     uid_root: str = UID_ROOT,
+    notes: list[str] | None = None,
 ) -> RtStruct:
     """Write the masks as regions of interest on the slices of `series`; returns the file as it was read back.
 
@@ -57,19 +58,15 @@ def write_rtstruct(
     uid_root           under which new UIDs are made
 
     Before the file gets its name it is read back and compared with the masks in patient coordinates, by the images it
-    refers to. ValueError if the masks do not lie on the series' grid, if names repeat or do not fit, or the series
-    lacks a frame of reference.
+    refers to. ValueError if the masks do not lie on the series' grid, if names repeat or do not fit.
     """
     path = Path(path)
+    series = with_frame_of_reference(series, uid_root, notes)
     masks = (masks if isinstance(masks, StructureMasks) else StructureMasks(masks)).on_series_grid(series.volume.grid)
     names = [dict(roi_names or {}).get(structure, structure) for structure in masks.structures]
     unfit = [name for name in names if not 1 <= len(name) <= 64 or name != name.strip() or "\\" in name]
     if len(set(names)) != len(names) or unfit:
         raise ValueError(f"ROI names differ, have 1 to 64 characters, no backslash and no blank at an end, got {names}")
-    if not series.frame_of_reference_uid:
-        raise ValueError(
-            f"{series.folder}: the series has no frame of reference, nothing could import an RTSTRUCT on it"
-        )
     types = [dict(interpreted_types or {}).get(s, _interpreted_type(s)) for s in masks.structures]
     dataset = _header(series, masks, names, description, uid_root, holes, model)
     for number, (mask, name, kind) in enumerate(zip(masks.masks(), names, types, strict=True), start=1):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medpipe.dicom.maker import Model, contributing_equipment, study_module
+from medpipe.dicom.maker import Model, contributing_equipment, study_module, with_frame_of_reference
 from medpipe.dicom.read_back import WrittenOtherwise, check_grid, check_same, images_of
 from medpipe.dicom.reading import numbers, read_dataset, text
 from medpipe.dicom.series import Series
 from medpipe.dicom.slices import KEYWORDS, Slice
 from medpipe.dicom.structure_masks import StructureMasks
-from medpipe.dicom.writing import MANUFACTURER, RESEARCH_USE, UID_ROOT, seeded_uid
+from medpipe.dicom.writing import MANUFACTURER, RESEARCH_USE, UID_ROOT, decimals, seeded_uid
 from medpipe.geometry.atomic import written_beside
 from medpipe.geometry.volume import MaskStack
 from medpipe.version import __version__
@@ -62,18 +62,18 @@ def write_seg(
     description: str = "automatic segmentation",
     model: Model | None = None,
     uid_root: str = UID_ROOT,
+    notes: list[str] | None = None,
 ) -> None:
     """Write the masks as a binary segmentation of `series`; structures may overlap, an empty one has no frames.
 
     codes   structure -> what it is; without, a local code (99MEDPIPE) of the structure's name
 
     Before the file gets its name every frame is read back and compared in patient coordinates. ValueError if the masks
-    do not lie on the series' grid or the series lacks a frame of reference.
+    do not lie on the series' grid.
     """
     path = Path(path)
+    series = with_frame_of_reference(series, uid_root, notes)
     masks = (masks if isinstance(masks, StructureMasks) else StructureMasks(masks)).on_series_grid(series.volume.grid)
-    if not series.frame_of_reference_uid:
-        raise ValueError(f"{series.folder}: the series has no frame of reference, nothing could import a SEG on it")
     model = model or Model("medpipe", "")
     identity = (series.series_uid, description, masks.digest(), model.weights_sha256)
     dataset = _segmentation(masks, series, dict(codes or {}), description, model, uid_root, identity)
@@ -86,7 +86,7 @@ def check_seg(path: Path, masks: StructureMasks, series: Series) -> None:
     """WrittenOtherwise unless the frames of each segment, placed by their own position, are its structure's mask."""
     images = images_of(series)
     check_grid(path, masks, series, images)
-    header = read_dataset(path, with_pixels=False)
+    header = read_dataset(path, with_pixels=True)
     if text(header, "FrameOfReferenceUID") != series.frame_of_reference_uid:
         raise WrittenOtherwise(f"{path}: another frame of reference after writing")
     labels = [text(item, "SegmentLabel") for item in header.SegmentSequence]
@@ -115,8 +115,6 @@ def _frames(
     path: Path, header: "Dataset", series: Series, images: dict[str, Slice]
 ) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
     """Segment number, slice d and pixels of each frame; the slice by the frame's place, checked with its reference."""
-    from pydicom.pixels.utils import iter_pixels
-
     shared = header.SharedFunctionalGroupsSequence[0]
     orientation = numbers(shared.PlaneOrientationSequence[0], "ImageOrientationPatient", 6, path)
     spacing = numbers(shared.PixelMeasuresSequence[0], "PixelSpacing", 2, path)
@@ -125,14 +123,26 @@ def _frames(
     turned = np.abs(orientation - np.concatenate([first.row_direction, first.column_direction])).max()
     if turned > 1e-5 or np.abs(spacing - first.spacing_mm).max() > 1e-5:
         raise WrittenOtherwise(f"{path}: other orientation or pixel spacing than the images'")
-    for item, frame in zip(header.PerFrameFunctionalGroupsSequence, iter_pixels(path), strict=True):
+    for index, item in enumerate(header.PerFrameFunctionalGroupsSequence):
         position = numbers(item.PlanePositionSequence[0], "ImagePositionPatient", 3, path)
         off_mm = np.linalg.norm(places - position, axis=1)
         d = int(np.argmin(off_mm))
         source = item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
         if off_mm[d] > _CLOSE_MM or source != series.sop_uids[d]:
             raise WrittenOtherwise(f"{path}: a frame lies {off_mm[d]:.3f} mm off the nearest image, or names another")
-        yield int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber), d, frame.astype(bool)
+        yield int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber), d, _frame_bits(header, index)
+
+
+def _frame_bits(header: "Dataset", index: int) -> NDArray[np.bool_]:
+    """(H, W) of one frame: bits follow each other across frames, the lowest of a byte first (PS3.5 8.1.1).
+
+    pydicom's frame iterator cannot: it expects each frame to begin on a byte.
+    """
+    rows, columns = int(header.Rows), int(header.Columns)
+    first, last = index * rows * columns, (index + 1) * rows * columns
+    content = np.frombuffer(header.PixelData, np.uint8, count=-(-last // 8) - first // 8, offset=first // 8)
+    bits = np.unpackbits(content, bitorder="little")[first % 8 :][: rows * columns]
+    return bits.reshape(rows, columns).astype(bool)
 
 
 def _segmentation(
@@ -182,6 +192,11 @@ def _source(series: Series, path: Path) -> "Dataset":
             source[keyword] = header[keyword]
     for keyword, value in study_module(series).items():
         setattr(source, keyword, value)
+    # One study and series for all, whatever a de-identification left in the single files: see `read_series`.
+    source.StudyInstanceUID, source.SeriesInstanceUID = series.study_uid, series.series_uid
+    if not text(source, "SliceThickness"):
+        source.SliceThickness = decimals([series.volume.spacing_mm[0]])[0]  # highdicom asks for one
+    source.FrameOfReferenceUID = series.frame_of_reference_uid
     source.PositionReferenceIndicator = ""
     source.BitsAllocated, source.BitsStored, source.PixelRepresentation = 16, 16, 1
     return source

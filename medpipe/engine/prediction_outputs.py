@@ -107,13 +107,13 @@ def _write_dicom(
         names = tg263_names(masks.structures, notes) if options.roi_names == "tg263" else {}
         write_rtstruct(
             folder / "rtstruct.dcm", masks, series, roi_names=names, interpreted_types=dict(options.roi_types),
-            description=options.description, holes=options.holes, model=model, uid_root=options.uid_root,  # type: ignore[arg-type]
+            description=options.description, holes=options.holes, model=model, uid_root=options.uid_root, notes=notes,  # type: ignore[arg-type]
         )  # fmt: skip
     if "seg" in options.kinds:
         codes = segment_codes(masks.structures, notes)
         write_seg(
             folder / "seg.dcm", masks, series, codes=codes, description=options.description, model=model,
-            uid_root=options.uid_root,
+            uid_root=options.uid_root, notes=notes,
         )  # fmt: skip
 
 

@@ -52,9 +52,14 @@ def case_pdf(
     with drawing_style(), PdfPages(buffer, metadata={"CreationDate": None, "Producer": None, "Creator": None}) as pages:
         for start in range(0, max(len(found), 1), _ROWS_A_PAGE):
             pages.savefig(_table_page(found[start : start + _ROWS_A_PAGE], facts, start))
-        turned = to_canonical(prediction) if isinstance(prediction, MaskStack) else to_canonical(prediction)
-        pages.savefig(_planes_page(to_canonical(volume), turned, structures), facecolor="#101418")
+        pages.savefig(_planes_page(to_canonical(volume), _turned(prediction), structures), facecolor="#101418")
     return buffer.getvalue()
+
+
+def _turned(prediction: LabelMap | MaskStack) -> LabelMap | MaskStack:
+    if isinstance(prediction, MaskStack):
+        return to_canonical(prediction)
+    return to_canonical(prediction)
 
 
 def _table_page(found: Sequence[FoundStructure], facts: Sequence[tuple[str, str]], first: int) -> "Figure":

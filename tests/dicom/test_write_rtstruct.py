@@ -178,12 +178,22 @@ def test_a_name_of_two_hundred_characters_is_refused_and_says_so(series: Series,
     assert not (tmp_path / "rs").exists()
 
 
+def test_a_series_without_a_frame_of_reference_gets_one_of_its_own(series: Series, make_masks, tmp_path: Path) -> None:
+    notes: list[str] = []
+    without = replace(series, frame_of_reference_uid="")
+    found = [
+        write_rtstruct(tmp_path / f"{seed}.dcm", make_masks(series.volume.affine, seed=seed), without, notes=notes)
+        for seed in (1, 2)
+    ]
+    assert len(notes) == 2
+    assert "names no frame of reference" in notes[0]
+    assert found[0].frame_of_reference_uids == found[1].frame_of_reference_uids != ()
+
+
 def test_what_could_not_be_imported_is_refused(series: Series, make_masks, tmp_path: Path) -> None:
     masks = make_masks(series.volume.affine)
     with pytest.raises(ValueError, match="ROI names"):
         write_rtstruct(tmp_path / "rs.dcm", masks, series, roi_names={"bladder": "uterus"})
-    with pytest.raises(ValueError, match="no frame of reference"):
-        write_rtstruct(tmp_path / "rs.dcm", masks, replace(series, frame_of_reference_uid=""))
     moved = series.volume.affine.copy()
     moved[0, 3] += 5
     with pytest.raises(
