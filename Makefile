@@ -4,6 +4,7 @@
 #   make demo-vqa a small vision-language model trained, asked and scored on easy-vqa, within ten minutes on two cores
 #   make demo-colonoscopy   phases of made-up colonoscopies by seven temporal networks, ends in a report
 #   make test     all tests but the longest: those are in make test-long (stop and resume, real volumes, whole workflows)
+#   make test-hospital   DICOM objects by dciodvfy, plastimatch, highdicom and Orthanc (installed by apt), a minute of fuzzing
 #   make check    ruff, pyright, import contract
 #   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup demo demo-vqa demo-colonoscopy test test-long check format bench wheel clean
+.PHONY: setup demo demo-vqa demo-colonoscopy test test-long test-hospital check format bench wheel clean
 
 setup: $(READY)
 
@@ -37,6 +38,11 @@ test: $(READY)
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m "long and not hospital"
+
+# Checkers, readers and an archive that are not ours, from Debian: installs what is missing, and fails where it cannot.
+test-hospital: $(READY)
+	tests/hospital/install.sh
+	$(BIN)/python -m pytest -m hospital tests/hospital
 
 check: $(READY)
 	$(BIN)/ruff format --check .

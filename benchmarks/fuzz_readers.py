@@ -252,6 +252,12 @@ def attempt(folder: Path, contents: dict[str, list[bytes]], seed: int, number: i
     return found
 
 
+def place_of(detail: str) -> tuple[str, ...]:
+    """The lines of a traceback that name files, and the class of the error."""
+    lines = detail.strip().splitlines()
+    return (*(line for line in lines if line.lstrip().startswith("File ")), lines[-1].split(":")[0] if lines else "")
+
+
 def outside(folder: Path) -> list[str]:
     """Files that no reader may make."""
     allowed = {"file", "deidentified", "key"}
@@ -270,7 +276,7 @@ def fuzz(seconds: float, seed: int, only: int | None) -> dict[str, Any]:
             for found in attempt(run, contents, seed, only):
                 print(*found)
             return {}
-        before = {path for path in top.iterdir()}
+        before = set(top.iterdir())
         counts, findings, number = Counter[str](), list[dict[str, Any]](), 0
         ends = time.monotonic() + seconds
         context = multiprocessing.get_context("fork")
@@ -307,7 +313,8 @@ def _feed(
                 return number + 1
             if outcome == "ended":
                 break
-            if outcome == "undeclared":
+            # Once for each place: the same line fails on many files.
+            if outcome == "undeclared" and place_of(detail) not in {place_of(one["detail"]) for one in findings}:
                 findings.append({"number": which, "reader": reader, "what": outcome, "detail": detail})
             if reader:
                 counts[f"{reader}: {outcome}"] += 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medpipe.dicom.reading import dicom_files, read_dataset, text
+from medpipe.dicom.reading import dicom_files, faults_by_name, read_dataset, text
 from medpipe.dicom.rtstruct import is_rtstruct, read_rtstruct
 from medpipe.dicom.series import SeriesFiles, find_series
 from medpipe.dicom.slices import KEYWORDS, Slice, slice_of, stack
@@ -44,6 +44,7 @@ class _Candidate:
         return float(np.linalg.norm(self.slices[-1].position - self.slices[0].position)) if self.slices else 0.0
 
 
+@faults_by_name
 def find_planning_ct(folder: Path, *, series_uid: str | None = None, notes: list[str] | None = None) -> PlanningCt:
     """The planning CT below a folder.
 

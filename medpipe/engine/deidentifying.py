@@ -16,7 +16,7 @@ from medpipe.stages.stage import write_json
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from medpipe.dicom.deidentification.profile import Options
+    from medpipe.dicom.deidentification.profile import Changes, Options
 
 REPORT_FILE = "deidentification.json"
 
@@ -151,8 +151,8 @@ def files_of(source: Path) -> list[Path]:
 
 def _one(path: Path, to: Path, options: "Options", outcome: Outcome) -> None:
     """One file, written under its new UIDs and read back; DataFault where it is refused."""
-    from medpipe.dicom.deidentification.profile import Refused, deidentify
-    from medpipe.dicom.reading import is_meant_as_dicom, lenient, read_dataset, text
+    from medpipe.dicom.deidentification.profile import Refused
+    from medpipe.dicom.reading import is_meant_as_dicom, read_dataset, text
 
     try:
         dataset = read_dataset(path, with_pixels=True)
@@ -163,21 +163,36 @@ def _one(path: Path, to: Path, options: "Options", outcome: Outcome) -> None:
         return
     original = text(dataset, "PatientID")
     try:
-        with lenient():
-            changes = deidentify(dataset, options)
-            folder = to / dataset.PatientID / dataset.SeriesInstanceUID
-            _write(folder / f"{dataset.SOPInstanceUID}.dcm", dataset)
+        changes = _changed(path, dataset, to, options)
     except Refused as refused:
         raise DataFault(path, str(refused)) from None
-    except OSError:
-        raise
-    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError) as error:
-        raise DataFault(path, f"holds what cannot be read or written again: {error}") from error
     outcome.written += 1
     outcome.masked += changes.masked
     outcome.counts.update(changes.counts)
     outcome.patients.add(str(dataset.PatientID))
     outcome.identities[str(dataset.PatientID)] = original
+
+
+def _changed(path: Path, dataset: "Dataset", to: Path, options: "Options") -> "Changes":
+    """De-identified in place and written. DataFault for values that cannot be read or written again."""
+    from medpipe.dicom.deidentification.profile import Refused, deidentify
+    from medpipe.dicom.reading import faults_by_name, lenient
+
+    @faults_by_name
+    def change(_: Path) -> "Changes | Refused":
+        try:
+            with lenient():
+                changes = deidentify(dataset, options)
+                folder = to / dataset.PatientID / dataset.SeriesInstanceUID
+                _write(folder / f"{dataset.SOPInstanceUID}.dcm", dataset)
+                return changes
+        except Refused as refused:
+            return refused
+
+    found = change(path)
+    if isinstance(found, Refused):
+        raise found
+    return found
 
 
 def _write(path: Path, dataset: "Dataset") -> None:

@@ -83,7 +83,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
 
 
 def content_of(path_or_bytes: Path | bytes) -> bytes:
-    """The encoded dataset, without preamble and file meta information, which belong to the file and not to the object."""
+    """The encoded dataset, without preamble and file meta information, which belong to the file."""
     content = path_or_bytes.read_bytes() if isinstance(path_or_bytes, Path) else path_or_bytes
     length = int.from_bytes(content[140:144], "little")  # of (0002,0000), the first element
     return content[144 + length :]
@@ -101,7 +101,7 @@ def test_objects_of_a_patient_come_back_byte_for_byte(archive: Archive, real_dat
     write_seg(tmp_path / "seg.dcm", masks, series, model=model)
     write_pdf(tmp_path / "report.dcm", b"%PDF-1.4 a page", series, model=model)
     objects = [tmp_path / name for name in ("rs.dcm", "seg.dcm", "report.dcm")]
-    tool("storescu", "127.0.0.1", archive.dicom, "+sd", ct, *objects)
+    tool("storescu", "-R", "+sd", "127.0.0.1", archive.dicom, ct, *objects)
     studies = json.loads(archive.get("/dicom-web/studies"))
     assert [study["0020000D"]["Value"][0] for study in studies] == [series.study_uid]
     found = json.loads(archive.get(f"/dicom-web/studies/{series.study_uid}/series"))
