@@ -108,6 +108,7 @@ def test_objects_of_a_patient_come_back_byte_for_byte(archive: Archive, real_dat
     assert sorted(one["00080060"]["Value"][0] for one in found) == ["CT", "DOC", "RTSTRUCT", "SEG"]
     for path in objects:
         sent = dcmread(path)
-        where = f"/dicom-web/studies/{sent.StudyInstanceUID}/series/{sent.SeriesInstanceUID}/instances/{sent.SOPInstanceUID}"
+        series_path = f"/dicom-web/studies/{sent.StudyInstanceUID}/series/{sent.SeriesInstanceUID}"
+        where = f"{series_path}/instances/{sent.SOPInstanceUID}"
         got = archive.get(where, 'multipart/related; type="application/dicom"; transfer-syntax=*')
         assert content_of(got) == content_of(path), path.name
