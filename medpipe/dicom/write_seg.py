@@ -124,13 +124,19 @@ def _frames(
     if turned > 1e-5 or np.abs(spacing - first.spacing_mm).max() > 1e-5:
         raise WrittenOtherwise(f"{path}: other orientation or pixel spacing than the images'")
     for index, item in enumerate(header.PerFrameFunctionalGroupsSequence):
-        position = numbers(item.PlanePositionSequence[0], "ImagePositionPatient", 3, path)
+        position = numbers(_group(item, shared, "PlanePositionSequence"), "ImagePositionPatient", 3, path)
         off_mm = np.linalg.norm(places - position, axis=1)
         d = int(np.argmin(off_mm))
-        source = item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        source = _group(item, shared, "DerivationImageSequence").SourceImageSequence[0].ReferencedSOPInstanceUID
         if off_mm[d] > _CLOSE_MM or source != series.sop_uids[d]:
             raise WrittenOtherwise(f"{path}: a frame lies {off_mm[d]:.3f} mm off the nearest image, or names another")
-        yield int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber), d, _frame_bits(header, index)
+        segment = _group(item, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
+        yield int(segment), d, _frame_bits(header, index)
+
+
+def _group(frame: "Dataset", shared: "Dataset", keyword: str) -> "Dataset":
+    """A functional group of a frame; what all frames have in common stands once, with the shared ones."""
+    return (frame if keyword in frame else shared)[keyword].value[0]
 
 
 def _frame_bits(header: "Dataset", index: int) -> NDArray[np.bool_]:

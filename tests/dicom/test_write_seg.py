@@ -76,6 +76,14 @@ def test_empty_masks_alone_are_written(series: Series, tmp_path: Path) -> None:
     assert not any(mask.any() for mask in masks_of(tmp_path / "seg.dcm", series).values())
 
 
+@pytest.mark.parametrize("slices", [(3,), (1, 2)])
+def test_one_segment_and_one_frame_are_written(series: Series, tmp_path: Path, slices: tuple[int, ...]) -> None:
+    mask = np.zeros((1, *series.volume.shape), bool)
+    mask[0, list(slices), 3:9, 5:17] = True
+    write_seg(tmp_path / "seg.dcm", MaskStack(mask, series.volume.affine, ("bladder",)), series)
+    np.testing.assert_array_equal(masks_of(tmp_path / "seg.dcm", series)["bladder"], mask[0])
+
+
 def test_a_file_that_reads_back_otherwise_is_never_left_behind(
     series: Series, make_masks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
