@@ -5,6 +5,7 @@
 #   make demo-colonoscopy   phases of made-up colonoscopies by nine temporal networks, ends in a report
 #   make test     all tests but the longest: those are in make test-long (stop and resume, real volumes, whole workflows)
 #   make test-cluster   those that need Slurm: installs a real one by apt where it is missing, runs it on this machine
+#   make test-hospital   DICOM objects by dciodvfy, plastimatch, highdicom and Orthanc (installed by apt), a minute of fuzzing
 #   make check    ruff, pyright, import contract
 #   make bench    every benchmark      make wheel    the package, with workflows, overlays and manifests inside
 PYTHON ?= python3
@@ -12,7 +13,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: setup demo demo-vqa demo-colonoscopy test test-long test-cluster check format bench wheel clean
+.PHONY: setup demo demo-vqa demo-colonoscopy test test-long test-cluster test-hospital check format bench wheel clean
 
 setup: $(READY)
 
@@ -34,10 +35,10 @@ demo-colonoscopy: $(READY)
 	$(BIN)/medpipe run colonoscopy_phases --overlay demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not long and not cluster"
+	$(BIN)/python -m pytest -m "not long and not cluster and not hospital"
 
 test-long: $(READY)
-	$(BIN)/python -m pytest -m "long and not cluster"
+	$(BIN)/python -m pytest -m "long and not cluster and not hospital"
 
 # Debian's and Ubuntu's packages; installing them starts no service. Where they cannot be had, this fails.
 SLURM := slurmctld slurmd munged shellcheck
@@ -47,6 +48,11 @@ test-cluster: $(READY)
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge shellcheck >/dev/null; fi; \
 	for program in $(SLURM); do command -v $$program >/dev/null || { echo "$$program could not be installed" >&2; exit 1; }; done
 	$(BIN)/python -m pytest -m cluster
+
+# Checkers, readers and an archive that are not ours, from Debian: installs what is missing, and fails where it cannot.
+test-hospital: $(READY)
+	tests/hospital/install.sh
+	$(BIN)/python -m pytest -m hospital tests/hospital
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer  # noqa: E402  # after the switches
 
 from medpipe import cli_machines  # noqa: E402
+from medpipe.cli_dicom import Part, deidentify, listed, predict  # noqa: E402
 from medpipe.cli_machines import Overlays, Overrides, RunName, RunsFolder, WorkflowArgument  # noqa: E402
 
 BANNER = "medpipe: medical imaging workflows from one YAML file. For research use only, not a medical device."
@@ -186,12 +187,6 @@ class MissingCases(StrEnum):
     refuse = "refuse"
 
 
-class Part(StrEnum):
-    every = "all"
-    train = "train"
-    test = "test"
-
-
 @app.command()
 def evaluate(
     predictions: Annotated[
@@ -245,6 +240,10 @@ def evaluate(
     raise typer.Exit(
         evaluate_command(predictions, references, options, output=output, as_json=as_json, command=sys.argv[1:])
     )
+
+
+app.command()(predict)
+app.command()(deidentify)
 
 
 class Correction(StrEnum):
@@ -353,11 +352,6 @@ def dose(
     }  # fmt: skip
     course = plan_of_command(plan, doses or [], references or [], predicted or [], options)
     raise typer.Exit(dose_command(course, output=output, force=force, as_json=as_json))
-
-
-def listed(values: list[str] | None) -> list[str]:
-    """Repeated and comma-separated values of an option as one list."""
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
 
 
 def main() -> None:

@@ -1,19 +1,23 @@
 """DICOM files read as clinics export them: invalid dates and codes survive, truncated files are refused by name."""
 
+import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medpipe.geometry.faults import DataFault
+from medpipe.geometry.faults import DataFault, DataFaults
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 
 
@@ -30,6 +34,34 @@ def lenient() -> Iterator[None]:
         yield
 
 
+def faults_by_name(function: Callable[P, R]) -> Callable[P, R]:
+    """A reader whose first argument is a path, or several: what damaged values make pydicom or numpy raise is a fault.
+
+    Values are parsed when they are asked for, so a damaged file may fail at any line of a reader, with errors of many
+    classes (found by benchmarks/fuzz_readers.py). Our own assertions, and errors of the machine, stay what they are.
+    """
+
+    @wraps(function)
+    def reader(*arguments: P.args, **options: P.kwargs) -> R:
+        from pydicom.errors import BytesLengthException, InvalidDicomError
+
+        kinds = (
+            ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, RuntimeError, struct.error,
+            BytesLengthException, InvalidDicomError,
+        )  # fmt: skip
+        try:
+            return function(*arguments, **options)
+        except (DataFault, DataFaults):
+            raise
+        except kinds as error:
+            source: Any = arguments[0]
+            place = Path(source) if isinstance(source, Path | str) else Path(source[0]).parent
+            raise DataFault(place, f"holds values that cannot be read ({type(error).__name__}: {error})") from error
+
+    return reader
+
+
+@faults_by_name
 def read_dataset(path: Path, *, with_pixels: bool, keywords: Sequence[str] | None = None) -> "Dataset":
     """One file's dataset, or only its `keywords`; DataFault if it is not DICOM or is cut off."""
     from pydicom import dcmread

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medpipe.dicom.reading import lenient, numbers, read_dataset, text
+from medpipe.dicom.reading import faults_by_name, lenient, numbers, read_dataset, text
 from medpipe.dicom.slices import UNEVEN
 from medpipe.geometry.dose import Dose, checked_dose
 from medpipe.geometry.faults import DataFault
@@ -35,6 +35,7 @@ class RtDose:
     patient_id: str
 
 
+@faults_by_name
 def read_rtdose(path: Path | str, *, notes: list[str] | None = None) -> RtDose:
     """The dose as float64 Gy: stored numbers times DoseGridScaling.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medpipe.dicom.reading import read_dataset, text
+from medpipe.dicom.reading import faults_by_name, read_dataset, text
 from medpipe.geometry.faults import DataFault
 from medpipe.geometry.world import flip_points
 
@@ -81,6 +81,7 @@ def is_rtstruct(path: Path) -> bool:
         return False
 
 
+@faults_by_name
 def read_rtstruct(path: Path | str, *, notes: list[str] | None = None) -> RtStruct:
     """All regions of interest of an RTSTRUCT.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medpipe.dicom.reading import dicom_files, is_meant_as_dicom, numbers, read_dataset, text
+from medpipe.dicom.reading import dicom_files, faults_by_name, is_meant_as_dicom, numbers, read_dataset, text
 from medpipe.dicom.slices import KEYWORDS, slice_of, stack
 from medpipe.geometry.faults import DataFault
 from medpipe.geometry.hounsfield import AIR_HU
@@ -46,8 +46,10 @@ class Series:
     patient_id: str
     folder: Path
     study: dict[str, str] = field(default_factory=dict)  # STUDY_KEYWORDS as found
+    paths: tuple[Path, ...] = ()  # of the slices, in their order
 
 
+@faults_by_name
 def find_series(folder: Path | str, *, notes: list[str] | None = None) -> list[SeriesFiles]:
     """All CT series under a folder, by UID; localizers, other modalities and other files are left out.
 
@@ -56,6 +58,7 @@ def find_series(folder: Path | str, *, notes: list[str] | None = None) -> list[S
     return _group(dicom_files(Path(folder)), is_listed=False, notes=[] if notes is None else notes)
 
 
+@faults_by_name
 def read_series(
     source: Path | str | Sequence[Path], *, series_uid: str | None = None, notes: list[str] | None = None
 ) -> Series:
@@ -95,6 +98,7 @@ def read_series(
         patient_id=text(first, "PatientID"),
         folder=folder,
         study={keyword: text(first, keyword) for keyword in STUDY_KEYWORDS},
+        paths=tuple(one.path for one in ordered),
     )
 
 

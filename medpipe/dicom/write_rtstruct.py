@@ -1,41 +1,48 @@
 """Masks as an RTSTRUCT that refers to their CT series, along voxel edges, read back and compared before it is kept."""
 
 import colorsys
-import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medpipe.dicom.contours import mask_to_contours
-from medpipe.dicom.linking import roi_masks
-from medpipe.dicom.rtstruct import RtStruct, read_rtstruct
+from medpipe.dicom.keyholes import join_holes
+from medpipe.dicom.maker import Model, contributing_equipment, study_module, with_frame_of_reference
+from medpipe.dicom.read_back import check_rtstruct
+from medpipe.dicom.rtstruct import RtStruct
 from medpipe.dicom.series import Series
-from medpipe.dicom.writing import RESEARCH_USE, add_maker, decimals, save, seeded_uid, valid_date, valid_time
+from medpipe.dicom.structure_masks import StructureMasks
+from medpipe.dicom.writing import RESEARCH_USE, UID_ROOT, add_maker, decimals, save, seeded_uid
 from medpipe.geometry.atomic import written_beside
-from medpipe.geometry.orientation import canonical_grid, from_canonical, to_canonical
-from medpipe.geometry.volume import Grid, MaskStack, check_same_grid
+from medpipe.geometry.volume import MaskStack
 from medpipe.geometry.world import flip_points
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+Holes = Literal["keyhole", "inner"]
+
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _STUDY = "1.2.840.10008.3.1.2.3.1"  # the retired class that RT Referenced Study Sequence asks for
-_SEXES = ("M", "F", "O")
 _TARGETS = {"ctv": "CTV", "gtv": "GTV", "ptv": "PTV", "applicator": "BRACHY_ACCESSORY", "body": "EXTERNAL"}
 
 
 def write_rtstruct(
     path: Path | str,
-    masks: MaskStack,
+    masks: MaskStack | StructureMasks,
     series: Series,
     *,
     roi_names: Mapping[str, str] | None = None,
     interpreted_types: Mapping[str, str] | None = None,
     description: str = "automatic segmentation",
+    holes: Holes = "keyhole",
+    model: Model | None = None,
+    uid_root: str = UID_ROOT,
+    notes: list[str] | None = None,
 ) -> RtStruct:
     """Write the masks as regions of interest on the slices of `series`; returns the file as it was read back.
 
@@ -45,52 +52,53 @@ def write_rtstruct(
 
     roi_names          structure -> ROI name; the structure's own name without
     interpreted_types  structure -> RT ROI Interpreted Type; by the name's first word without (CTV, GTV, PTV, ORGAN ...)
+    holes              joined to the outline by a keyhole, or inner contours by exclusive or (as some planning systems
+                       write them, of type CLOSED_PLANAR like all others)
+    model              what segmented: named in Contributing Equipment, with the weights' checksum
+    uid_root           under which new UIDs are made
 
-    ValueError if the masks do not lie on the series' grid, if names repeat or the series lacks a frame of reference.
+    Before the file gets its name it is read back and compared with the masks in patient coordinates, by the images it
+    refers to. ValueError if the masks do not lie on the series' grid, if names repeat or do not fit.
     """
     path = Path(path)
-    masks = _on_series_grid(masks, series.volume.grid)
+    series = with_frame_of_reference(series, uid_root, notes)
+    masks = (masks if isinstance(masks, StructureMasks) else StructureMasks(masks)).on_series_grid(series.volume.grid)
     names = [dict(roi_names or {}).get(structure, structure) for structure in masks.structures]
     unfit = [name for name in names if not 1 <= len(name) <= 64 or name != name.strip() or "\\" in name]
     if len(set(names)) != len(names) or unfit:
         raise ValueError(f"ROI names differ, have 1 to 64 characters, no backslash and no blank at an end, got {names}")
-    if not series.frame_of_reference_uid:
-        raise ValueError(
-            f"{series.folder}: the series has no frame of reference, nothing could import an RTSTRUCT on it"
-        )
     types = [dict(interpreted_types or {}).get(s, _interpreted_type(s)) for s in masks.structures]
-    dataset = _header(series, masks, names, description)
-    for number, (mask, name, kind) in enumerate(zip(masks.array, names, types, strict=True), start=1):
-        _add_roi(dataset, number, name, kind, _contour_items(mask, series), series)
+    dataset = _header(series, masks, names, description, uid_root, holes, model)
+    for number, (mask, name, kind) in enumerate(zip(masks.masks(), names, types, strict=True), start=1):
+        _add_roi(dataset, number, name, kind, _contour_items(mask, series, holes), series)
     with written_beside(path) as partial:
         save(dataset, partial)
-        _compare(partial, masks, names, series)
-    return read_rtstruct(path)
+        found = check_rtstruct(partial, masks, names, series)
+    return replace(found, path=path, rois=tuple(replace(roi, path=path) for roi in found.rois))
 
 
-def _on_series_grid(masks: MaskStack, grid: Grid) -> MaskStack:
-    """The masks with the series' axes: a permutation and flips, no resampling."""
-    check_same_grid(canonical_grid(grid), canonical_grid(masks.grid), "the mask stack", "the CT series")
-    canonical = to_canonical(masks)
-    return from_canonical(MaskStack(canonical.array, canonical_grid(grid).affine, masks.structures), grid)
-
-
-def _header(series: Series, masks: MaskStack, names: list[str], description: str) -> "Dataset":
+def _header(
+    series: Series, masks: StructureMasks, names: list[str], description: str, uid_root: str, holes: Holes,
+    model: Model | None,
+) -> "Dataset":  # fmt: skip
     """Everything but the regions of interest. No time of writing: the same input gives the same bytes."""
     from pydicom import Dataset
 
-    content = np.packbits(masks.array).tobytes()
-    identity = (series.series_uid, "\x1e".join(names), description, hashlib.sha256(content).hexdigest())
+    identity = (series.series_uid, "\x1e".join(names), description, masks.digest())
+    # Other outlines or another model are another object, even where the voxels are the same.
+    identity = (*identity, holes, model.weights_sha256 if model else "")
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = _RTSTRUCT
-    dataset.SOPInstanceUID = seeded_uid("rtstruct instance", *identity)
+    dataset.SOPInstanceUID = seeded_uid("rtstruct instance", *identity, root=uid_root)
     dataset.Modality = "RTSTRUCT"
     add_maker(dataset)
-    for keyword, value in _study(series).items():
+    if model is not None:
+        dataset.ContributingEquipmentSequence = [contributing_equipment(model, uid_root)]
+    for keyword, value in study_module(series).items():
         setattr(dataset, keyword, value)
     dataset.StudyInstanceUID = series.study_uid
-    dataset.SeriesInstanceUID = seeded_uid("rtstruct series", *identity)
+    dataset.SeriesInstanceUID = seeded_uid("rtstruct series", *identity, root=uid_root)
     dataset.SeriesNumber = None
     dataset.SeriesDescription = f"{description}, {RESEARCH_USE}"[:64]
     dataset.OperatorsName = ""
@@ -108,21 +116,6 @@ def _header(series: Series, masks: MaskStack, names: list[str], description: str
     dataset.RTROIObservationsSequence = []
     dataset.ApprovalStatus = "UNAPPROVED"
     return dataset
-
-
-def _study(series: Series) -> dict[str, str]:
-    """Patient and study as in the CT, less what is not valid DICOM there (the word UNKNOWN for a date)."""
-    study = {keyword: series.study.get(keyword, "") for keyword in (
-        "PatientName", "PatientID", "StudyID", "AccessionNumber", "ReferringPhysicianName",
-    )}  # fmt: skip
-    study["PatientBirthDate"] = valid_date(series.study.get("PatientBirthDate", ""))
-    study["StudyDate"] = valid_date(series.study.get("StudyDate", ""))
-    study["StudyTime"] = valid_time(series.study.get("StudyTime", ""))
-    sex = series.study.get("PatientSex", "")
-    study["PatientSex"] = sex if sex in _SEXES else ""
-    # SH holds 16 characters; an export that broke the rule is not handed on.
-    study["StudyID"], study["AccessionNumber"] = study["StudyID"][:16], study["AccessionNumber"][:16]
-    return study
 
 
 def _frame_reference(series: Series) -> "Dataset":
@@ -148,12 +141,13 @@ def _image_reference(series: Series, d: int) -> "Dataset":
     return reference
 
 
-def _contour_items(mask: NDArray[np.bool_], series: Series) -> list["Dataset"]:
+def _contour_items(mask: NDArray[np.bool_], series: Series, holes: Holes) -> list["Dataset"]:
     from pydicom import Dataset
 
     items = []
     for d in np.flatnonzero(mask.any(axis=(1, 2))):
-        for polygon in mask_to_contours(mask[d]):
+        outlines = mask_to_contours(mask[d])
+        for polygon in join_holes(outlines) if holes == "keyhole" else outlines:
             index = np.column_stack([np.full(len(polygon), d), polygon])
             points = flip_points(series.volume.grid.index_to_world(index))
             item = Dataset()
@@ -185,16 +179,6 @@ def _add_roi(dataset: "Dataset", number: int, name: str, kind: str, items: list[
     dataset.StructureSetROISequence.append(roi)
     dataset.ROIContourSequence.append(contours)
     dataset.RTROIObservationsSequence.append(observation)
-
-
-def _compare(path: Path, masks: MaskStack, names: list[str], series: Series) -> None:
-    """Reading the file must give the very same masks: every fault of the published writers would show here."""
-    read_back = roi_masks(
-        read_rtstruct(path), series, dict(zip(masks.structures, names, strict=True)), gaps="keep"
-    )  # fmt: skip
-    for structure in masks.structures:
-        differing = int(np.count_nonzero(read_back.mask(structure) != masks.mask(structure)))
-        assert differing == 0, f"{structure}: {differing} voxels differ after writing and reading {path}"
 
 
 def _interpreted_type(structure: str) -> str:

@@ -15,16 +15,25 @@ RESEARCH_USE = "research use only"  # in every description and label that is lon
 
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
-_UID_PREFIX = "1.2.826.0.1.3680043.8.498."  # pydicom's root, under which anyone may generate UIDs by hash
-IMPLEMENTATION_UID = _UID_PREFIX + "1"
+_ROOT = re.compile(r"[0-2]\.((0|[1-9]\d*)\.)+")
+UID_ROOT = "1.2.826.0.1.3680043.8.498."  # pydicom's root, under which anyone may generate UIDs by hash
+IMPLEMENTATION_UID = UID_ROOT + "1"
 
 
-def seeded_uid(*parts: str) -> str:
-    """A UID that is the same for the same parts: the SHA-512 of them, as a number, under pydicom's root."""
+def checked_root(root: str) -> str:
+    """A UID root with its closing dot; ValueError for what is none or leaves less than 24 digits for the rest."""
+    root = root.rstrip(".") + "."
+    if not _ROOT.fullmatch(root) or len(root) > 40:
+        raise ValueError(f"a UID root is numbers with dots between, 40 characters at most, got {root!r}")
+    return root
+
+
+def seeded_uid(*parts: str, root: str = UID_ROOT) -> str:
+    """A UID that is the same for the same parts: the SHA-512 of them, as a number, under `root`."""
     from pydicom.uid import generate_uid
 
     # The separator keeps ("a", "bc") and ("ab", "c") apart.
-    return str(generate_uid(prefix=_UID_PREFIX, entropy_srcs=["\x1f".join(parts)]))
+    return str(generate_uid(prefix=checked_root(root), entropy_srcs=["\x1f".join(parts)]))
 
 
 def decimals(values: Iterable[float]) -> list[str]:

@@ -84,7 +84,9 @@ def write_mask(path: Path | str, mask: NDArray[Any], affine: Affine) -> None:
 def _read(path: Path, notes: list[str]) -> tuple[NDArray[Any], Affine]:
     """Native array (I, J, K) with the header's scale applied, and its affine for (d, h, w)."""
     import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+    from nibabel.wrapstruct import WrapStructError
 
     content = _content(path, notes)
     # The first field of a NIfTI-1 header is its length, 348; of a NIfTI-2 header 540; in either byte order.
@@ -100,7 +102,10 @@ def _read(path: Path, notes: list[str]) -> tuple[NDArray[Any], Affine]:
         shape, removed = _three_axes(header.get_data_shape())
         affine = affine_of(header, shape, notes)
         array = _scaled(voxels).reshape(shape, order="F")
-    except (ValueError, OSError, EOFError, OverflowError, KeyError, HeaderDataError, HeaderTypeError) as error:
+    except (
+        ValueError, TypeError, OSError, EOFError, ArithmeticError, LookupError, HeaderDataError, HeaderTypeError,
+        WrapStructError, ImageFileError,
+    ) as error:  # fmt: skip
         raise DataFault(path, str(error)) from error
     if removed:
         notes.append(f"{removed} further axes of length 1 removed")

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from medpipe.backbones.registry import VolumeBackboneConfig
 from medpipe.config.base import Config
+from medpipe.geometry.faults import DataFault
 from medpipe.tasks.options import MaskingConfig
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -37,4 +38,7 @@ def read_record(folder: Path) -> ModelRecord:
     path = folder / RECORD_FILE
     if not path.is_file():
         raise ValueError(f"{path}: no such file; a folder of weights holds {RECORD_FILE} and {WEIGHTS_FILE}")
-    return ModelRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        return ModelRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValidationError) as error:
+        raise DataFault(path, f"damaged, or not of medpipe: {error}") from error

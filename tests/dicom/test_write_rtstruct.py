@@ -7,6 +7,8 @@ import pytest
 from pydicom import dcmread
 
 from medpipe.dicom.linking import roi_masks
+from medpipe.dicom.maker import Model
+from medpipe.dicom.read_back import WrittenOtherwise
 from medpipe.dicom.rtstruct import read_rtstruct
 from medpipe.dicom.series import Series, read_series
 from medpipe.dicom.write_rtstruct import write_rtstruct
@@ -117,17 +119,81 @@ def test_a_file_that_reads_back_otherwise_is_never_left_behind(
     monkeypatch.setattr(
         "medpipe.dicom.write_rtstruct.mask_to_contours", lambda mask: [np.array([(1.5, 1.5), (1.5, 4.5), (4.5, 4.5)])]
     )
-    with pytest.raises(AssertionError, match="voxels differ"):
+    with pytest.raises(WrittenOtherwise, match="voxels differ"):
         write_rtstruct(tmp_path / "rs.dcm", make_masks(series.volume.affine), series)
     assert [path.name for path in tmp_path.iterdir()] == ["ct"]
+
+
+def test_a_grid_that_is_mirrored_against_the_images_is_found_out(series: Series, make_masks, tmp_path: Path) -> None:
+    # The reader's fault instead of the writer's: a grid whose columns run the other way than the pixels of the files.
+    mirrored = series.volume.affine.copy()
+    mirrored[:3, 3] += mirrored[:3, 2] * (series.volume.shape[2] - 1)
+    mirrored[:3, 2] *= -1
+    wrong = replace(series, volume=replace(series.volume, affine=mirrored))
+    with pytest.raises(WrittenOtherwise, match="mm off its image"):
+        write_rtstruct(tmp_path / "rs.dcm", make_masks(mirrored), wrong)
+
+
+def test_the_model_and_its_weights_stand_in_contributing_equipment(series: Series, make_masks, tmp_path: Path) -> None:
+    masks = make_masks(series.volume.affine)
+    for name, weights in (("a", "0" * 64), ("b", "1" * 64)):
+        write_rtstruct(tmp_path / name, masks, series, model=Model("gyn", weights), uid_root="1.2.3.4")
+    a, b = dcmread(tmp_path / "a"), dcmread(tmp_path / "b")
+    (item,) = a.ContributingEquipmentSequence
+    assert item.ManufacturerModelName == "gyn"
+    assert "0" * 64 in item.ContributionDescription
+    assert item.DeviceUID != b.ContributingEquipmentSequence[0].DeviceUID
+    for uid in (item.DeviceUID, a.SOPInstanceUID, a.SeriesInstanceUID):
+        assert uid.startswith("1.2.3.4.")
+        assert len(uid) <= 64
+    assert a.SOPInstanceUID != b.SOPInstanceUID
+
+
+def test_holes_are_keyholes_or_inner_contours_by_a_value(series: Series, tmp_path: Path) -> None:
+    ring = np.zeros(series.volume.shape, bool)
+    ring[2, 4:20, 5:25] = True
+    ring[2, 8:12, 9:14] = ring[2, 12, 14] = ring[2, 15:17, 16:20] = False
+    masks = MaskStack(ring[None], series.volume.affine, ("uterus",))
+    keyholes = write_rtstruct(tmp_path / "k", masks, series)
+    inner = write_rtstruct(tmp_path / "i", masks, series, holes="inner")
+    assert [len(rtstruct.roi("uterus").contours) for rtstruct in (keyholes, inner)] == [
+        1,
+        3,
+    ]  # two of the holes touch at a corner
+    for rtstruct in (keyholes, inner):
+        np.testing.assert_array_equal(roi_masks(rtstruct, series, {"uterus": "uterus"}).array[0], ring)
+
+
+@pytest.mark.parametrize("name", ["Мочевой пузырь", "膀胱", "Vessie à droite"])
+def test_names_in_any_script_come_back(series: Series, make_masks, tmp_path: Path, name: str) -> None:
+    rtstruct = write_rtstruct(tmp_path / "rs", make_masks(series.volume.affine), series, roi_names={"bladder": name})
+    assert rtstruct.names[1] == name
+
+
+def test_a_name_of_two_hundred_characters_is_refused_and_says_so(series: Series, make_masks, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="1 to 64 characters"):
+        write_rtstruct(
+            tmp_path / "rs", make_masks(series.volume.affine), series, roi_names={"bladder": "Bladder " * 25 + "x"}
+        )
+    assert not (tmp_path / "rs").exists()
+
+
+def test_a_series_without_a_frame_of_reference_gets_one_of_its_own(series: Series, make_masks, tmp_path: Path) -> None:
+    notes: list[str] = []
+    without = replace(series, frame_of_reference_uid="")
+    found = [
+        write_rtstruct(tmp_path / f"{seed}.dcm", make_masks(series.volume.affine, seed=seed), without, notes=notes)
+        for seed in (1, 2)
+    ]
+    assert len(notes) == 2
+    assert "names no frame of reference" in notes[0]
+    assert found[0].frame_of_reference_uids == found[1].frame_of_reference_uids != ()
 
 
 def test_what_could_not_be_imported_is_refused(series: Series, make_masks, tmp_path: Path) -> None:
     masks = make_masks(series.volume.affine)
     with pytest.raises(ValueError, match="ROI names"):
         write_rtstruct(tmp_path / "rs.dcm", masks, series, roi_names={"bladder": "uterus"})
-    with pytest.raises(ValueError, match="no frame of reference"):
-        write_rtstruct(tmp_path / "rs.dcm", masks, replace(series, frame_of_reference_uid=""))
     moved = series.volume.affine.copy()
     moved[0, 3] += 5
     with pytest.raises(
