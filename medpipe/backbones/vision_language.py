@@ -161,6 +161,10 @@ class VisionLanguageNetwork(nn.Module):
         """image (B, 3, side, side), tokens (B, Q, L): as many texts about each image -> (B, Q, L, words)."""
         return self.head(self.read(self.look(image), tokens))
 
+    def answer_logits(self, image: Tensor, tokens: Tensor, at: Tensor, is_wanted: Tensor) -> Tensor:
+        """Logits (n, words) of the texts' places `at` (B, Q, A) that are wanted, in their order."""
+        return self.head(self.read(self.look(image), tokens, at)[is_wanted])
+
     def look(self, image: Tensor) -> list[KeysValues]:
         """What each block of the decoder sees of the images."""
         tokens = self.encoder(image)

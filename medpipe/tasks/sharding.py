@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 # A module with so many weights of its own is gathered by itself, so that the next one is under way while it computes.
 LARGE = 1_000_000
 # Ways into a network beside `forward`, before which its weights have to be gathered as well.
-ENTRIES = ("supervised", "map_shapes")
+ENTRIES = ("supervised", "map_shapes", "answer_logits")
 
 
 def shard(network: nn.Module, mesh: Any) -> None:
