@@ -42,7 +42,7 @@ class VisualQuestions(Task):
 
     def configure_optimizers(self) -> Optimizer:
         assert self.optimise is not None, "fit sets the values"
-        # Ninety small tensors: one fused call takes a tenth of the time of as many single ones. torch has none of shards.
+        # Ninety small tensors: one fused call takes a tenth of the time of as many single ones. Shards have none.
         in_shards = self.optimise.strategy == "fsdp" and self.processes.size > 1
         return build_optimiser(self.network, self.optimise, fused=None if in_shards else True)
 
