@@ -42,7 +42,8 @@ class PhaseNetwork(nn.Module):
 
     def forward(self, embeddings: Tensor, is_frame: Tensor, is_valid: Tensor) -> tuple[Tensor, ...]:
         """Logits (B, T, phases) of every stage, the answer last. is_valid: (B, T), False where a frame is missing."""
-        return self.backbone(self.standardised(embeddings, is_valid & is_frame), is_frame)
+        stages = self.backbone(self.standardised(embeddings, is_valid & is_frame), is_frame)
+        return tuple(logits.clone() for logits in stages)  # some are views, of which FSDP warns that it may lose them
 
     def stream(self) -> "PhaseStream":
         """The network live; raises ValueError where it looks at later frames."""
