@@ -2,7 +2,8 @@
 
 from medpipe.kernels.block_sparse_conv.visible_blocks import BlockLevel
 
-# By voxels of a block: the largest visible share at which the gathered form was faster, on CPUs.
+# By voxels of a block: the largest visible share at which the gathered form is taken. From single timings of a loaded
+# CPU: to be measured again.
 CROSSOVER = {1: 0.5, 8: 0.5, 64: 0.7, 512: 0.7, 4096: 0.7}
 
 
