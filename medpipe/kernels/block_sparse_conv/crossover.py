@@ -1,4 +1,4 @@
-"""Which form is faster at a level, as measured: `benchmarks/masked_pretraining.py --crossover` measures it again."""
+"""Which form is taken at a level: `benchmarks/masked_pretraining.py --crossover` measures both."""
 
 from medpipe.kernels.block_sparse_conv.visible_blocks import BlockLevel
 
