@@ -95,31 +95,14 @@ def tell(evaluation: Evaluation, output: Path, console: "Console") -> None:
     print(f"written: {output / SCORES_FILE}, {output / SUMMARY_FILE}, {output / REPORT_FILE}")
 
 
+OF_VOLUMES = ("structures", "tolerances_mm", "resample", "missing_cases", "rules", "manifest", "data_root")
 # Options that a form does not have, by the field of EvaluateOptions.
 FOREIGN = {
     "answers to questions": ("structures", "tolerances_mm", "patients", "resample", "part", "fps", "encoder_weights"),
     "a checkpoint": ("patients", "resample", "missing_cases", "rules", "fps", "encoder_weights"),
     "a folder of predictions": ("data_root", "part", "rules", "fps", "encoder_weights"),
-    "a phase checkpoint": (
-        "structures",
-        "tolerances_mm",
-        "resample",
-        "missing_cases",
-        "rules",
-        "manifest",
-        "data_root",
-    ),
-    "predicted phases": (
-        "structures",
-        "tolerances_mm",
-        "resample",
-        "missing_cases",
-        "rules",
-        "manifest",
-        "data_root",
-        "part",
-        "encoder_weights",
-    ),
+    "a phase checkpoint": OF_VOLUMES,
+    "predicted phases": (*OF_VOLUMES, "part", "encoder_weights"),
 }
 FLAGS = {"structures": "--structures", "tolerances_mm": "--tolerance-mm", "patients": "--patients", "part": "--part",
          "resample": "--no-resample", "missing_cases": "--missing-cases", "rules": "--rule",
